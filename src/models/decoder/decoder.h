@@ -1,0 +1,77 @@
+// A decoder-only transformer from its configuration: forward over packed sequences, and step by step with a cache.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/decoder/config.h"
+#include "nn/linear.h"
+
+namespace deepseek::models {
+
+/// Sequences laid end to end; attention never crosses from one to the next.
+struct PackedSequences {
+  at::Tensor tokens;                 ///< [T] i64
+  std::vector<int64_t> offsets{0};   ///< sequence i is tokens[offsets[i], offsets[i + 1])
+};
+[[nodiscard]] PackedSequences pack_sequences(const std::vector<std::vector<int32_t>>& sequences);
+
+/// Keys and values of one sequence. Grows as needed.
+class KvCache {
+ public:
+  [[nodiscard]] int64_t length() const { return length_; }
+  /// Forgets everything after the first `length` positions (the engine's prefix reuse).
+  void truncate(int64_t length);
+
+ private:
+  friend class Decoder;
+  struct Layer {
+    at::Tensor k, v;  // [capacity, kv_heads, head_dim]
+  };
+  std::vector<Layer> layers_;
+  int64_t length_ = 0;
+};
+
+/// One layer's weights; norms have undefined tensors where the family has none.
+struct DecoderLayer {
+  nn::Linear q, k, v, o, gate, up, down;
+  at::Tensor input_norm, post_attention_norm, pre_feedforward_norm, post_feedforward_norm, q_norm, k_norm;
+};
+
+class Decoder {
+ public:
+  Decoder(DecoderConfig config, at::Tensor embedding, at::Tensor head, at::Tensor final_norm, std::vector<DecoderLayer> layers);
+
+  /// Final hidden states (after the last norm): [T, hidden]. Differentiable in every LoRA parameter.
+  /// checkpoint: recompute each layer in the backward pass instead of keeping its activations.
+  [[nodiscard]] at::Tensor hidden(const PackedSequences& batch, bool checkpoint = false) const;
+  /// Logits of hidden rows [n, hidden] -> [n, vocab] f32, final softcap applied. No gradient.
+  [[nodiscard]] at::Tensor logits(const at::Tensor& hidden_rows) const;
+  /// Feeds `tokens` after what the cache holds and returns the logits after the last one: [vocab] f32. No gradient.
+  [[nodiscard]] at::Tensor step(const std::vector<int32_t>& tokens, KvCache& cache) const;
+  /// As step(), logits after every one of `tokens`: [n, vocab] f32.
+  [[nodiscard]] at::Tensor step_all(const std::vector<int32_t>& tokens, KvCache& cache) const;
+
+  [[nodiscard]] const DecoderConfig& config() const { return config_; }
+  [[nodiscard]] at::ScalarType dtype() const { return embedding_.scalar_type(); }
+  [[nodiscard]] std::vector<DecoderLayer>& layers() { return layers_; }
+  [[nodiscard]] const std::vector<DecoderLayer>& layers() const { return layers_; }
+  [[nodiscard]] const at::Tensor& embedding() const { return embedding_; }
+  [[nodiscard]] const at::Tensor& head() const { return head_; }
+  [[nodiscard]] const at::Tensor& final_norm() const { return final_norm_; }
+
+ private:
+  at::Tensor forward(const PackedSequences& batch, KvCache* cache, bool checkpoint) const;
+  at::Tensor layer(size_t index, const at::Tensor& x, const PackedSequences& batch, KvCache* cache) const;
+  at::Tensor attention(size_t index, const at::Tensor& x, const PackedSequences& batch, KvCache* cache) const;
+
+  DecoderConfig config_;
+  at::Tensor embedding_, head_, final_norm_;
+  std::vector<DecoderLayer> layers_;
+  at::Tensor inverse_frequencies_, inverse_frequencies_sliding_;
+};
+
+}  // namespace deepseek::models

@@ -1,0 +1,52 @@
+// A model as a user has it: a name, a directory or a .gguf becomes weights, tokenizer, chat template and defaults.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "formats/chat_template/chat_template.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "models/decoder/decoder.h"
+
+namespace deepseek::models {
+
+/// generation_config.json: the model's own defaults for sampling; absent values keep the defaults here.
+struct GenerationDefaults {
+  bool do_sample = false;
+  double temperature = 1.0, top_p = 1.0, min_p = 0.0, repetition_penalty = 1.0;
+  int64_t top_k = 0;
+  std::vector<int32_t> eos_ids;
+};
+
+struct LoadOptions {
+  std::string dtype = "auto";    ///< "f32", "bf16" or "auto" (bf16 where the CPU multiplies it natively, else f32)
+  std::string device = "cpu";    ///< "cpu" or "cuda"
+  bool check_weights = true;     ///< refuse NaN and infinity
+  base::fs::path adapter;        ///< a PEFT adapter to apply, or empty
+};
+
+struct Model {
+  std::string name;              ///< as asked for
+  base::fs::path path;           ///< directory or .gguf
+  std::unique_ptr<Decoder> decoder;
+  formats::Tokenizer tokenizer;
+  std::optional<formats::ChatTemplate> chat_template;
+  GenerationDefaults generation;
+
+  /// Renders messages with the model's template (a plain "role: text" form where it has none) and tokenises.
+  [[nodiscard]] base::Result<std::vector<int32_t>> encode_chat(const std::vector<formats::ChatMessage>& messages,
+                                                               bool add_generation_prompt) const;
+};
+
+/// `spec`: a registry name ("gemma-3-270m"), owner/name in the cache, a directory, or a .gguf file.
+[[nodiscard]] base::Result<Model> load_model(const std::string& spec, const LoadOptions& options = {});
+
+/// Only configuration, so that plans can be made before anything is loaded.
+[[nodiscard]] base::Result<DecoderConfig> load_decoder_config(const std::string& spec);
+
+/// The model and its tokenizer as a Hugging Face directory (config, generation config, tokenizer, weights in the model's type).
+/// Any LoRA in it must have been merged before (nn::Linear::merge).
+[[nodiscard]] base::Status save_model(const Model& model, const base::fs::path& directory);
+
+}  // namespace deepseek::models
