@@ -30,6 +30,10 @@ endif()
 
 add_library(deepseek_flags INTERFACE)
 target_compile_options(deepseek_flags INTERFACE $<BUILD_INTERFACE:-Wall> $<BUILD_INTERFACE:-Wextra>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # GCC 12 finds overlaps inside std::string that are not there (GCC bug 105651).
+  target_compile_options(deepseek_flags INTERFACE $<BUILD_INTERFACE:-Wno-restrict>)
+endif()
 if(DEEPSEEK_WERROR)
   target_compile_options(deepseek_flags INTERFACE $<BUILD_INTERFACE:-Werror>)
 endif()

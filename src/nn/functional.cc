@@ -1,5 +1,6 @@
 #include "nn/functional.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/arange.h>

@@ -1,5 +1,6 @@
 #include "nn/linear.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/dropout.h>
 #include <ATen/ops/linalg_vector_norm.h>
