@@ -104,7 +104,8 @@ def load_tokenizer(path):
     types = fields["tokenizer.ggml.token_type"].contents()
     proto = sentencepiece_model_pb2.ModelProto()
     for token, score, kind in zip(tokens, scores, types):
-        proto.pieces.add(piece=token, score=score, type=kind)
+        # Runs of spaces are user-defined pieces: literal in GGUF, escaped in sentencepiece.
+        proto.pieces.add(piece=token.replace(" ", "▁") if kind == 4 else token, score=score, type=kind)
     unknown = fields["tokenizer.ggml.unknown_token_id"].contents()
     proto.pieces[unknown].type = sentencepiece_model_pb2.ModelProto.SentencePiece.UNKNOWN
     proto.trainer_spec.model_type = sentencepiece_model_pb2.TrainerSpec.BPE
@@ -144,8 +145,8 @@ def long_text():
 
 PROMPTS = [
     "The central bank raised interest rates by 25 basis points on Wednesday, because inflation",
-    "人工智能正在改变金融行业。银行使用机器学习模型来",
-    "def fibonacci(n):\n    \"\"\"Return the n-th Fibonacci number.\"\"\"\n    if n < 2:\n        return n\n",
+    "人工智能正在改变金融行业。银行使用机器学习模型来分析",
+    "def fibonacci(n):\n    \"\"\"Return the n-th Fibonacci number.\"\"\"\n    if n < 2:\n        return n\n    return fibonacci(",
     long_text(),
 ]
 
@@ -155,7 +156,7 @@ def greedy(model, ids):
     tokens, margins, cache = [], [], None
     step = torch.tensor([ids])
     for _ in range(GREEDY_TOKENS):
-        out = model(input_ids=step, past_key_values=cache, use_cache=True)
+        out = model(input_ids=step, cache=cache, use_cache=True)
         cache = out.past_key_values
         best = torch.topk(out.logits[0, -1], 2)
         tokens.append(best.indices[0].item())
