@@ -61,6 +61,18 @@ struct GluFunction : Function<GluFunction> {
   }
 };
 
+struct DropoutFunction : Function<DropoutFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, double p, int64_t seed) {
+    context->saved_data["p"] = p;
+    context->saved_data["seed"] = seed;
+    return kernels::dropout(x, p, static_cast<uint64_t>(seed));
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto seed = static_cast<uint64_t>(context->saved_data["seed"].toInt());
+    return {kernels::dropout(gradients[0], context->saved_data["p"].toDouble(), seed), {}, {}};
+  }
+};
+
 struct CrossEntropyFunction : Function<CrossEntropyFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
                             const at::Tensor& weights, double normalizer, double softcap) {
@@ -163,6 +175,8 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& positions, const at::Tens
 }
 
 at::Tensor glu(const at::Tensor& gate, const at::Tensor& up, bool gelu) { return GluFunction::apply(gate, up, gelu); }
+
+at::Tensor dropout(const at::Tensor& x, double p, uint64_t seed) { return DropoutFunction::apply(x, p, static_cast<int64_t>(seed)); }
 
 at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::vector<int64_t>& offsets,
                             const AttentionOptions& options) {

@@ -17,6 +17,9 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& positions, const at::Tens
 /// act(gate) * up; SiLU or tanh-GELU.
 at::Tensor glu(const at::Tensor& gate, const at::Tensor& up, bool gelu);
 
+/// Dropout whose mask is a function of the seed alone; see kernels::dropout.
+at::Tensor dropout(const at::Tensor& x, double p, uint64_t seed);
+
 struct AttentionOptions {
   double scale = 1.0;
   double softcap = 0.0;        ///< scores become softcap * tanh(scores / softcap); 0: none

@@ -2,10 +2,11 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/dropout.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
+
+#include "nn/functional.h"
 
 namespace deepseek::nn {
 namespace {
@@ -19,12 +20,12 @@ at::Tensor row_norms(const at::Tensor& weight, const Lora& lora) {
 
 }  // namespace
 
-at::Tensor Linear::forward(const at::Tensor& x, bool training) const {
+at::Tensor Linear::forward(const at::Tensor& x) const {
   at::Tensor y = at::linear(x, weight, bias);
   if (!lora) return y;
   const auto type = x.scalar_type();
-  const bool drops = training && lora->dropout > 0;
-  const at::Tensor input = drops ? at::dropout(x, lora->dropout, true) : x;
+  const bool drops = lora->dropout_seed != 0 && lora->dropout > 0;
+  const at::Tensor input = drops ? dropout(x, lora->dropout, lora->dropout_seed) : x;
   at::Tensor delta = at::linear(at::linear(input, lora->a.to(type)), (lora->b * lora->scale).to(type));
   if (!lora->magnitude.defined()) return y + delta;
   const at::Tensor factor = (lora->magnitude / row_norms(weight, *lora)).to(type);

@@ -16,6 +16,7 @@ struct Lora {
   at::Tensor magnitude;  ///< [out] f32; undefined without DoRA
   double scale = 1.0;
   double dropout = 0.0;  ///< applied to x while training
+  uint64_t dropout_seed = 0;  ///< mask of this step; 0: no dropout (evaluation)
 };
 
 struct Linear {
@@ -24,8 +25,8 @@ struct Linear {
   at::Tensor bias;       ///< [out] or undefined
   std::optional<Lora> lora;
 
-  /// x: [T, in], type of weight -> [T, out]. Dropout only where `training`.
-  [[nodiscard]] at::Tensor forward(const at::Tensor& x, bool training = false) const;
+  /// x: [T, in], type of weight -> [T, out].
+  [[nodiscard]] at::Tensor forward(const at::Tensor& x) const;
   /// W + scale * B A (DoRA: rows rescaled), in f32.
   [[nodiscard]] at::Tensor merged_weight() const;
   /// Replaces the weight by merged_weight() in its own type and drops the adapter.

@@ -93,6 +93,14 @@ DEEPSEEK_VECTOR_CLONES void gelu_gradient_row(const float* dy, float* gate, floa
   }
 }
 
+// SplitMix64's output function (Steele et al. 2014): bits of a counter that pass statistical tests.
+inline uint32_t hashed(uint64_t seed, uint64_t index) {
+  uint64_t z = seed + index * 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return static_cast<uint32_t>(z >> 32);
+}
+
 std::vector<float> norm_weight(const at::Tensor& weight, bool plus_one) {
   const at::Tensor w = weight.to(at::kFloat).contiguous();
   std::vector<float> values(w.const_data_ptr<float>(), w.const_data_ptr<float>() + w.numel());
@@ -271,6 +279,28 @@ std::pair<at::Tensor, at::Tensor> glu_backward(const at::Tensor& dy_in, const at
     });
   });
   return {dgate, dup};
+}
+
+at::Tensor dropout(const at::Tensor& input, double p, uint64_t seed) {
+  TORCH_CHECK(p >= 0 && p < 1, "dropout: probability ", p, " is outside [0, 1)");
+  const at::Tensor x = input.cpu().contiguous();
+  at::Tensor y = at::empty_like(x);
+  const auto dropped_below = static_cast<uint32_t>(p * 4294967296.0);
+  const float keep = static_cast<float>(1.0 / (1.0 - p));
+  constexpr int64_t kBlock = 1024;
+  with_element_type(x, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
+      float row[kBlock];
+      for (int64_t at = begin; at < end; at += kBlock) {
+        const int64_t n = std::min(kBlock, end - at);
+        load_row(data_of<T>(x) + at, row, n);
+        for (int64_t i = 0; i < n; ++i) row[i] = hashed(seed, static_cast<uint64_t>(at + i)) < dropped_below ? 0.0f : row[i] * keep;
+        store_row(row, data_of<T>(y) + at, n);
+      }
+    });
+  });
+  return y.to(input.device());
 }
 
 }  // namespace deepseek::kernels

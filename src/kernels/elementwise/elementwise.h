@@ -23,4 +23,8 @@ at::Tensor glu(const at::Tensor& gate, const at::Tensor& up, bool gelu);
 /// Gradients of glu with respect to gate and up.
 std::pair<at::Tensor, at::Tensor> glu_backward(const at::Tensor& dy, const at::Tensor& gate, const at::Tensor& up, bool gelu);
 
+/// Each element becomes 0 with probability p, else x / (1 - p). The choice is a hash of seed and position, so the same call gives
+/// the same mask and the gradient is the same function of dy. x: f32|bf16, p in [0, 1).
+at::Tensor dropout(const at::Tensor& x, double p, uint64_t seed);
+
 }  // namespace deepseek::kernels

@@ -46,7 +46,7 @@ class Decoder {
   Decoder(DecoderConfig config, at::Tensor embedding, at::Tensor head, at::Tensor final_norm, std::vector<DecoderLayer> layers);
 
   /// Final hidden states (after the last norm): [T, hidden]. Differentiable in every LoRA parameter.
-  /// checkpoint: recompute each layer in the backward pass instead of keeping its activations.
+  /// checkpoint: recompute each layer in the backward pass instead of keeping its activations; works on the layers as they are then.
   [[nodiscard]] at::Tensor hidden(const PackedSequences& batch, bool checkpoint = false) const;
   /// Logits of hidden rows [n, hidden] -> [n, vocab] f32, final softcap applied. No gradient.
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden_rows) const;
@@ -64,9 +64,10 @@ class Decoder {
   [[nodiscard]] const at::Tensor& final_norm() const { return final_norm_; }
 
  private:
-  at::Tensor forward(const PackedSequences& batch, KvCache* cache, bool checkpoint) const;
-  at::Tensor layer(size_t index, const at::Tensor& x, const PackedSequences& batch, KvCache* cache) const;
-  at::Tensor attention(size_t index, const at::Tensor& x, const PackedSequences& batch, KvCache* cache) const;
+  [[nodiscard]] at::Tensor forward(const PackedSequences& batch, KvCache* cache, bool checkpoint) const;
+  struct Pass;  // what every layer of one forward pass shares
+  at::Tensor layer(size_t index, const at::Tensor& x, const Pass& pass) const;
+  at::Tensor attention(size_t index, const at::Tensor& x, const Pass& pass) const;
 
   DecoderConfig config_;
   at::Tensor embedding_, head_, final_norm_;

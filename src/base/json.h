@@ -1,0 +1,14 @@
+// JSON from outside: one parse with a limit on nesting, errors as sentences.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace deepseek::base {
+
+/// Parses a whole text. Fails on broken JSON (with the place), ill-formed UTF-8, and nesting beyond `max_depth`.
+[[nodiscard]] Result<nlohmann::ordered_json> parse_json(std::string_view text, size_t max_depth = 128);
+
+}  // namespace deepseek::base

@@ -1,0 +1,304 @@
+#include "models/decoder/config.h"
+
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "formats/weights/gguf.h"
+
+namespace deepseek::models {
+namespace {
+
+using base::fail;
+using base::Result;
+using json = nlohmann::ordered_json;
+
+struct FamilyRow {
+  DecoderFamily family;
+  const char* name;
+  const char* architecture;  // of the written config.json
+  const char* model_type;
+};
+constexpr std::array<FamilyRow, 5> kFamilies{{{DecoderFamily::kLlama, "llama", "LlamaForCausalLM", "llama"},
+                                              {DecoderFamily::kQwen2, "qwen2", "Qwen2ForCausalLM", "qwen2"},
+                                              {DecoderFamily::kQwen3, "qwen3", "Qwen3ForCausalLM", "qwen3"},
+                                              {DecoderFamily::kGemma2, "gemma2", "Gemma2ForCausalLM", "gemma2"},
+                                              {DecoderFamily::kGemma3, "gemma3", "Gemma3ForCausalLM", "gemma3_text"}}};
+constexpr const char* kSupported = "llama, qwen2, qwen3, gemma2, gemma3";
+
+const FamilyRow& row_of(DecoderFamily family) { return kFamilies[static_cast<size_t>(family)]; }
+
+// A field that may be absent or null; a wrong type counts as absent here and is caught by check().
+template <typename T>
+T value_or(const json& object, const char* key, T fallback) {
+  const auto found = object.find(key);
+  if (found == object.end()) return fallback;
+  if constexpr (std::is_same_v<T, bool>) return found->is_boolean() ? found->template get<bool>() : fallback;
+  if constexpr (std::is_same_v<T, std::string>) return found->is_string() ? found->template get<std::string>() : fallback;
+  if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) return found->is_number() ? found->template get<T>() : fallback;
+}
+
+base::Status check(const DecoderConfig& c) {
+  const std::array<std::pair<const char*, int64_t>, 8> sizes{{{"vocab_size", c.vocab_size}, {"hidden_size", c.hidden_size},
+      {"intermediate_size", c.intermediate_size}, {"num_hidden_layers", c.num_layers}, {"num_attention_heads", c.num_heads},
+      {"num_key_value_heads", c.num_kv_heads}, {"head_dim", c.head_dim}, {"max_position_embeddings", c.max_position_embeddings}}};
+  for (const auto& [name, value] : sizes) {
+    if (value <= 0 || value > (int64_t{1} << 31)) return fail("{} is {}; a decoder needs a positive size there", name, value);
+  }
+  if (c.num_layers > 4096) return fail("num_hidden_layers is {}, more than any model has", c.num_layers);
+  if (c.num_heads % c.num_kv_heads != 0) {
+    return fail("num_attention_heads {} is no multiple of num_key_value_heads {}", c.num_heads, c.num_kv_heads);
+  }
+  if (c.head_dim % 2 != 0) return fail("head_dim {} is odd; rotary embedding needs pairs", c.head_dim);
+  if (!(c.rms_norm_eps > 0 && c.rms_norm_eps < 1)) return fail("rms_norm_eps {} is not in (0, 1)", c.rms_norm_eps);
+  if (!(c.rope.theta > 0) || !(c.rope_sliding.theta > 0)) return fail("rope_theta must be positive");
+  return {};
+}
+
+// What a family implies, whatever the configuration says of sizes.
+void apply_family(DecoderConfig& c) {
+  const bool gemma = c.family == DecoderFamily::kGemma2 || c.family == DecoderFamily::kGemma3;
+  c.norm_plus_one = c.post_norms = c.gelu = gemma;
+  c.qk_norm = c.family == DecoderFamily::kQwen3 || c.family == DecoderFamily::kGemma3;
+  if (gemma) c.embedding_scale = std::sqrt(static_cast<double>(c.hidden_size));
+}
+
+// Layers that slide: every other one in Gemma 2, all but each `pattern`-th in Gemma 3.
+void default_sliding(DecoderConfig& c, int64_t pattern) {
+  c.sliding.assign(c.num_layers, false);
+  if (c.sliding_window <= 0) return;
+  for (int64_t i = 0; i < c.num_layers; ++i) {
+    if (c.family == DecoderFamily::kGemma2) c.sliding[i] = i % 2 == 0;
+    if (c.family == DecoderFamily::kGemma3) c.sliding[i] = pattern > 0 && (i + 1) % pattern != 0;
+  }
+}
+
+Result<RopeConfig> rope_from(const json& parameters, RopeConfig rope) {
+  if (!parameters.is_object()) return rope;
+  rope.theta = value_or(parameters, "rope_theta", rope.theta);
+  const std::string type = value_or<std::string>(parameters, "rope_type", value_or<std::string>(parameters, "type", "default"));
+  if (type == "default") return rope;
+  if (type != "linear" && type != "llama3") {
+    return fail("rope scaling '{}' is not supported; supported are linear and llama3", type);
+  }
+  rope.scaling = type;
+  rope.factor = value_or(parameters, "factor", 1.0);
+  rope.low_freq_factor = value_or(parameters, "low_freq_factor", 1.0);
+  rope.high_freq_factor = value_or(parameters, "high_freq_factor", 4.0);
+  rope.original_max_position = value_or<int64_t>(parameters, "original_max_position_embeddings", 8192);
+  if (!(rope.factor > 0)) return fail("rope scaling factor {} must be positive", rope.factor);
+  return rope;
+}
+
+// Classic layout: rope_theta, rope_scaling, rope_local_base_freq. Transformers 5: rope_parameters, for Gemma 3 one per kind of layer.
+base::Status read_rope(const json& j, DecoderConfig& c) {
+  RopeConfig plain;
+  plain.theta = value_or(j, "rope_theta", c.family == DecoderFamily::kGemma3 ? 1e6 : 10000.0);
+  const json none = json::object();
+  const json& scaling = j.contains("rope_scaling") ? j["rope_scaling"] : none;
+  auto full = rope_from(scaling, plain);
+  RopeConfig local = plain;
+  local.theta = value_or(j, "rope_local_base_freq", c.family == DecoderFamily::kGemma3 ? 10000.0 : plain.theta);
+  Result<RopeConfig> sliding = local;
+  if (c.family != DecoderFamily::kGemma3) sliding = full;
+  if (const auto found = j.find("rope_parameters"); found != j.end() && found->is_object()) {
+    const bool by_kind = found->contains("full_attention") || found->contains("sliding_attention");
+    full = rope_from(by_kind ? found->value("full_attention", none) : *found, plain);
+    sliding = rope_from(by_kind ? found->value("sliding_attention", none) : *found, by_kind ? local : plain);
+  }
+  if (!full) return pass(full);
+  if (!sliding) return pass(sliding);
+  c.rope = *full;
+  c.rope_sliding = *sliding;
+  return {};
+}
+
+void read_sliding(const json& j, DecoderConfig& c) {
+  c.sliding_window = value_or<int64_t>(j, "sliding_window", 0);
+  if (c.family == DecoderFamily::kLlama) c.sliding_window = 0;
+  const bool qwen = c.family == DecoderFamily::kQwen2 || c.family == DecoderFamily::kQwen3;
+  if (qwen && !value_or(j, "use_sliding_window", false)) c.sliding_window = 0;
+  default_sliding(c, value_or<int64_t>(j, "sliding_window_pattern", value_or<int64_t>(j, "_sliding_window_pattern", 6)));
+  if (qwen && c.sliding_window > 0) {
+    const int64_t first = value_or<int64_t>(j, "max_window_layers", 28);
+    for (int64_t i = 0; i < c.num_layers; ++i) c.sliding[i] = i >= first;
+  }
+  const auto types = j.find("layer_types");
+  if (types == j.end() || !types->is_array() || static_cast<int64_t>(types->size()) != c.num_layers || c.sliding_window <= 0) return;
+  for (int64_t i = 0; i < c.num_layers; ++i) c.sliding[i] = (*types)[i] == "sliding_attention";
+}
+
+void read_ids(const json& j, DecoderConfig& c) {
+  c.bos_id = value_or<int64_t>(j, "bos_token_id", -1);
+  const auto eos = j.find("eos_token_id");
+  if (eos == j.end()) return;
+  if (eos->is_number_integer()) c.eos_ids = {eos->get<int64_t>()};
+  if (!eos->is_array()) return;
+  for (const auto& id : *eos) {
+    if (id.is_number_integer()) c.eos_ids.push_back(id.get<int64_t>());
+  }
+}
+
+Result<DecoderFamily> family_from(const json& j) {
+  const std::string type = value_or<std::string>(j, "model_type", "");
+  for (const auto& row : kFamilies) {
+    if (type == row.model_type || type == row.name) return row.family;
+  }
+  return fail("model type '{}' is not supported; supported are {}", type, kSupported);
+}
+
+}  // namespace
+
+const char* family_name(DecoderFamily family) { return row_of(family).name; }
+
+int64_t DecoderConfig::parameters() const {
+  const int64_t q = num_heads * head_dim, kv = num_kv_heads * head_dim;
+  int64_t layer = hidden_size * (2 * q + 2 * kv) + 3 * hidden_size * intermediate_size + (post_norms ? 4 : 2) * hidden_size;
+  if (qk_norm) layer += 2 * head_dim;
+  if (attention_bias) layer += q + 2 * kv;
+  if (attention_output_bias) layer += hidden_size;
+  if (mlp_bias) layer += 2 * intermediate_size + hidden_size;
+  return num_layers * layer + hidden_size + vocab_size * hidden_size * (tie_word_embeddings ? 1 : 2);
+}
+
+Result<DecoderConfig> decoder_config_from_json(const json& outer) {
+  if (!outer.is_object()) return fail("config.json is no JSON object");
+  const bool nested = value_or<std::string>(outer, "model_type", "") == "gemma3" && outer.contains("text_config");
+  const json& j = nested ? outer["text_config"] : outer;
+  DecoderConfig c;
+  auto family = family_from(j.contains("model_type") ? j : outer);
+  if (!family) return pass(family);
+  c.family = *family;
+  const bool gemma = c.family == DecoderFamily::kGemma2 || c.family == DecoderFamily::kGemma3;
+  c.vocab_size = value_or<int64_t>(j, "vocab_size", gemma ? 262208 : 0);
+  c.hidden_size = value_or<int64_t>(j, "hidden_size", 0);
+  c.intermediate_size = value_or<int64_t>(j, "intermediate_size", 0);
+  c.num_layers = value_or<int64_t>(j, "num_hidden_layers", 0);
+  c.num_heads = value_or<int64_t>(j, "num_attention_heads", c.family == DecoderFamily::kGemma3 ? 8 : 0);
+  c.num_kv_heads = value_or<int64_t>(j, "num_key_value_heads", c.family == DecoderFamily::kGemma3 ? 4 : c.num_heads);
+  c.head_dim = value_or<int64_t>(j, "head_dim", gemma ? 256 : (c.num_heads > 0 ? c.hidden_size / c.num_heads : 0));
+  c.max_position_embeddings = value_or<int64_t>(j, "max_position_embeddings", gemma ? 8192 : 2048);
+  c.rms_norm_eps = value_or(j, "rms_norm_eps", 1e-6);
+  c.tie_word_embeddings = value_or(j, "tie_word_embeddings", gemma);
+  const bool bias = value_or(j, "attention_bias", false);
+  c.attention_bias = bias || c.family == DecoderFamily::kQwen2;
+  c.attention_output_bias = bias && c.family != DecoderFamily::kQwen2;
+  c.mlp_bias = value_or(j, "mlp_bias", false);
+  apply_family(c);
+  if (auto valid = check(c); !valid) return pass(valid);
+  c.attention_scale = 1.0 / std::sqrt(gemma ? value_or(j, "query_pre_attn_scalar", 256.0) : static_cast<double>(c.head_dim));
+  if (gemma) {
+    c.attention_softcap = value_or(j, "attn_logit_softcapping", c.family == DecoderFamily::kGemma2 && !j.contains("attn_logit_softcapping") ? 50.0 : 0.0);
+    c.final_softcap = value_or(j, "final_logit_softcapping", c.family == DecoderFamily::kGemma2 && !j.contains("final_logit_softcapping") ? 30.0 : 0.0);
+  }
+  read_sliding(j, c);
+  if (auto rope = read_rope(j, c); !rope) return pass(rope);
+  read_ids(j, c);
+  if (auto valid = check(c); !valid) return pass(valid);
+  return c;
+}
+
+Result<DecoderConfig> decoder_config_from_gguf(const formats::Gguf& gguf) {
+  const std::string arch = gguf.text("general.architecture");
+  DecoderConfig c;
+  bool known = false;
+  for (const auto& row : kFamilies) {
+    if (arch == row.name) {
+      c.family = row.family;
+      known = true;
+    }
+  }
+  if (!known) return fail("{}: architecture '{}' is not supported; supported are {}", gguf.file().path().string(), arch, kSupported);
+  const auto integer = [&](const char* key, int64_t fallback) { return gguf.integer(arch + "." + key, fallback); };
+  const auto number = [&](const char* key, double fallback) { return gguf.number(arch + "." + key, fallback); };
+  const auto* embedding = gguf.find("token_embd.weight");
+  c.vocab_size = embedding != nullptr && embedding->shape.size() == 2 ? embedding->shape[0] : 0;
+  c.hidden_size = integer("embedding_length", 0);
+  c.intermediate_size = integer("feed_forward_length", 0);
+  c.num_layers = integer("block_count", 0);
+  c.num_heads = integer("attention.head_count", 0);
+  c.num_kv_heads = integer("attention.head_count_kv", c.num_heads);
+  c.head_dim = integer("attention.key_length", c.num_heads > 0 ? c.hidden_size / c.num_heads : 0);
+  c.max_position_embeddings = integer("context_length", 2048);
+  c.rms_norm_eps = number("attention.layer_norm_rms_epsilon", 1e-6);
+  c.tie_word_embeddings = gguf.find("output.weight") == nullptr;
+  c.attention_bias = gguf.find("blk.0.attn_q.bias") != nullptr;
+  c.attention_output_bias = gguf.find("blk.0.attn_output.bias") != nullptr;
+  apply_family(c);
+  if (auto valid = check(c); !valid) return within(gguf.file().path().string(), valid.error());
+  // The two 27B models divide by hidden / heads instead of head_dim.
+  const bool big = (c.family == DecoderFamily::kGemma2 && c.num_layers == 46) || (c.family == DecoderFamily::kGemma3 && c.num_layers == 62);
+  c.attention_scale = 1.0 / std::sqrt(static_cast<double>(big ? c.hidden_size / c.num_heads : c.head_dim));
+  if (c.family == DecoderFamily::kGemma2) {
+    c.attention_softcap = number("attn_logit_softcapping", 50.0);
+    c.final_softcap = number("final_logit_softcapping", 30.0);
+  }
+  if (c.norm_plus_one) c.sliding_window = integer("attention.sliding_window", 0);
+  default_sliding(c, 6);
+  c.rope.theta = number("rope.freq_base", c.family == DecoderFamily::kGemma3 ? 1e6 : 10000.0);
+  const std::string scaling = gguf.text(arch + ".rope.scaling.type");
+  if (scaling == "linear") {
+    c.rope.scaling = scaling;
+    c.rope.factor = number("rope.scaling.factor", 1.0);
+  } else if (!scaling.empty() && scaling != "none") {
+    return fail("{}: rope scaling '{}' is not supported; supported are linear and llama3", gguf.file().path().string(), scaling);
+  }
+  c.rope_sliding = c.rope;
+  if (c.family == DecoderFamily::kGemma3) c.rope_sliding = RopeConfig{.theta = number("rope.freq_base_swa", 10000.0), .scaling = ""};
+  c.bos_id = gguf.integer("tokenizer.ggml.bos_token_id", -1);
+  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
+    const int64_t id = gguf.integer(key, -1);
+    if (id >= 0 && id < c.vocab_size && std::find(c.eos_ids.begin(), c.eos_ids.end(), id) == c.eos_ids.end()) c.eos_ids.push_back(id);
+  }
+  return c;
+}
+
+namespace {
+
+json rope_to_json(const RopeConfig& rope) {
+  json j{{"rope_type", rope.scaling.empty() ? "default" : rope.scaling}, {"rope_theta", rope.theta}};
+  if (!rope.scaling.empty()) j["factor"] = rope.factor;
+  if (rope.scaling == "llama3") {
+    j["low_freq_factor"] = rope.low_freq_factor;
+    j["high_freq_factor"] = rope.high_freq_factor;
+    j["original_max_position_embeddings"] = rope.original_max_position;
+  }
+  return j;
+}
+
+}  // namespace
+
+json decoder_config_to_json(const DecoderConfig& c, const std::string& torch_dtype) {
+  const bool gemma = c.norm_plus_one;
+  json j{{"architectures", {row_of(c.family).architecture}}, {"model_type", row_of(c.family).model_type}, {"torch_dtype", torch_dtype},
+         {"vocab_size", c.vocab_size}, {"hidden_size", c.hidden_size}, {"intermediate_size", c.intermediate_size},
+         {"num_hidden_layers", c.num_layers}, {"num_attention_heads", c.num_heads}, {"num_key_value_heads", c.num_kv_heads},
+         {"head_dim", c.head_dim}, {"max_position_embeddings", c.max_position_embeddings}, {"rms_norm_eps", c.rms_norm_eps},
+         {"tie_word_embeddings", c.tie_word_embeddings}, {"attention_bias", c.attention_bias && c.family != DecoderFamily::kQwen2}};
+  j[gemma ? "hidden_activation" : "hidden_act"] = gemma ? "gelu_pytorch_tanh" : "silu";
+  if (c.family == DecoderFamily::kLlama) j["mlp_bias"] = c.mlp_bias;
+  if (gemma) {
+    j["query_pre_attn_scalar"] = 1.0 / (c.attention_scale * c.attention_scale);
+    j["attn_logit_softcapping"] = c.attention_softcap > 0 ? json(c.attention_softcap) : json();
+    j["final_logit_softcapping"] = c.final_softcap > 0 ? json(c.final_softcap) : json();
+  }
+  if (c.sliding_window > 0) {
+    j["sliding_window"] = c.sliding_window;
+    j["use_sliding_window"] = true;
+    for (const bool slides : c.sliding) j["layer_types"].push_back(slides ? "sliding_attention" : "full_attention");
+  }
+  // Both layouts, so that older and newer readers find theirs.
+  j["rope_theta"] = c.rope.theta;
+  if (!c.rope.scaling.empty()) j["rope_scaling"] = rope_to_json(c.rope);
+  if (c.family == DecoderFamily::kGemma3) {
+    j["rope_local_base_freq"] = c.rope_sliding.theta;
+    j["rope_parameters"] = {{"full_attention", rope_to_json(c.rope)}, {"sliding_attention", rope_to_json(c.rope_sliding)}};
+  } else {
+    j["rope_parameters"] = rope_to_json(c.rope);
+  }
+  if (c.bos_id >= 0) j["bos_token_id"] = c.bos_id;
+  if (!c.eos_ids.empty()) j["eos_token_id"] = c.eos_ids.size() == 1 ? json(c.eos_ids[0]) : json(c.eos_ids);
+  return j;
+}
+
+}  // namespace deepseek::models

@@ -1,0 +1,31 @@
+// Weights of a decoder from safetensors or GGUF.
+#pragma once
+
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <memory>
+
+#include "base/files.h"
+#include "models/decoder/decoder.h"
+
+namespace deepseek::models {
+
+struct DecoderLoadOptions {
+  at::ScalarType dtype = at::kFloat;  ///< f32 or bf16
+  at::Device device = at::kCPU;
+  bool check_weights = true;          ///< refuse NaN and infinity, naming the tensor
+};
+
+/// `path`: a Hugging Face directory or a .gguf file. Weights that have the asked type already stay in the memory map.
+/// Errors: unknown architecture, missing tensor or shard, wrong shape, NaN.
+[[nodiscard]] base::Result<std::unique_ptr<Decoder>> load_decoder(const base::fs::path& path, const DecoderLoadOptions& options = {});
+/// Weights drawn from a seeded normal distribution: a model in shape only, for measuring.
+[[nodiscard]] std::unique_ptr<Decoder> random_decoder(const DecoderConfig& config, const DecoderLoadOptions& options, uint64_t seed);
+/// The configuration alone.
+[[nodiscard]] base::Result<DecoderConfig> read_decoder_config(const base::fs::path& path);
+
+/// Each weight with the name it has in a Hugging Face checkpoint; the head only where it is not tied.
+[[nodiscard]] std::vector<std::pair<std::string, at::Tensor>> named_weights(const Decoder& decoder);
+
+}  // namespace deepseek::models

@@ -1,0 +1,1 @@
+deepseek_test(models decoder/decoder_test)
