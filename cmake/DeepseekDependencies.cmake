@@ -1,5 +1,6 @@
 # Everything this project builds on. Required parts stop the configuration; optional ones are reported in one line.
 find_package(nlohmann_json REQUIRED)
+# Header-only: libtorch brings an fmt of its own, whose headers come first where tensors are used.
 find_package(fmt REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(tl-expected REQUIRED)
