@@ -1,0 +1,1 @@
+deepseek_test(models adapter/adapter_test)
