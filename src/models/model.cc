@@ -1,0 +1,172 @@
+#include "models/model.h"
+
+#include <ATen/Context.h>
+#include <ATen/cpu/Utils.h>
+#include <c10/core/Device.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "base/json.h"
+#include "formats/weights/gguf.h"
+#include "models/adapter/adapter.h"
+#include "models/decoder/load.h"
+#include "models/hub/hub.h"
+#include "models/prompt.h"
+
+namespace deepseek::models {
+namespace {
+
+using base::fail;
+using base::Result;
+namespace fs = base::fs;
+using Json = nlohmann::ordered_json;
+
+constexpr std::array kBf16Features{"avx512_bf16", "amx_bf16", "arm_bf16"};
+
+// A file of the model's directory as JSON; null where it is absent.
+Result<Json> optional_json(const fs::path& path) {
+  if (!fs::exists(path)) return Json(nullptr);
+  auto text = base::read_file(path, size_t{64} << 20);
+  if (!text) return base::pass(text);
+  auto json = base::parse_json(*text);
+  if (!json) return base::within(path.string(), json.error());
+  return json;
+}
+
+void append_ids(const Json& value, std::vector<int32_t>& ids) {
+  if (value.is_number_integer()) ids.push_back(value.get<int32_t>());
+  if (!value.is_array()) return;
+  for (const auto& id : value) append_ids(id, ids);
+}
+
+GenerationDefaults generation_from_json(const Json& json) {
+  GenerationDefaults out;
+  if (!json.is_object()) return out;
+  const auto number = [&](const char* key, double& value) {
+    if (const auto found = json.find(key); found != json.end() && found->is_number()) value = found->get<double>();
+  };
+  if (const auto found = json.find("do_sample"); found != json.end() && found->is_boolean()) out.do_sample = found->get<bool>();
+  number("temperature", out.temperature);
+  number("top_p", out.top_p);
+  number("min_p", out.min_p);
+  number("repetition_penalty", out.repetition_penalty);
+  if (const auto found = json.find("top_k"); found != json.end() && found->is_number_integer()) out.top_k = found->get<int64_t>();
+  if (const auto found = json.find("eos_token_id"); found != json.end()) append_ids(*found, out.eos_ids);
+  return out;
+}
+
+// chat_template.jinja, else the one in tokenizer_config.json (a string, or named ones of which "default" counts).
+Result<std::string> directory_template(const fs::path& directory) {
+  if (fs::exists(directory / "chat_template.jinja")) return base::read_file(directory / "chat_template.jinja", size_t{16} << 20);
+  auto config = optional_json(directory / "tokenizer_config.json");
+  if (!config) return base::pass(config);
+  if (!config->is_object() || !config->contains("chat_template")) return std::string();
+  const auto& value = (*config)["chat_template"];
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return std::string();
+  for (const auto& entry : value) {
+    if (entry.is_object() && entry.value("name", "") == "default") return entry.value("template", "");
+  }
+  return std::string();
+}
+
+struct TextParts {
+  formats::Tokenizer tokenizer;
+  std::optional<formats::ChatTemplate> chat_template;
+  GenerationDefaults generation;
+};
+
+Result<TextParts> assembled(Result<formats::Tokenizer> tokenizer, Result<std::string> source, GenerationDefaults generation) {
+  if (!tokenizer) return base::pass(tokenizer);
+  if (!source) return base::pass(source);
+  TextParts parts{std::move(*tokenizer), std::nullopt, std::move(generation)};
+  if (source->empty()) return parts;
+  auto compiled = formats::ChatTemplate::compile(*source);
+  if (!compiled) return base::within("chat template", compiled.error());
+  parts.chat_template.emplace(std::move(*compiled));
+  return parts;
+}
+
+Result<TextParts> text_parts(const fs::path& path) {
+  if (path.extension() == ".gguf") {
+    auto gguf = formats::Gguf::open(path);
+    if (!gguf) return base::pass(gguf);
+    GenerationDefaults generation;
+    for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
+      if (const auto id = gguf->integer(key, -1); id >= 0) generation.eos_ids.push_back(static_cast<int32_t>(id));
+    }
+    return assembled(formats::Tokenizer::from_gguf(*gguf), gguf->text("tokenizer.chat_template"), generation);
+  }
+  auto generation = optional_json(path / "generation_config.json");
+  if (!generation) return base::pass(generation);
+  return assembled(formats::Tokenizer::open(path), directory_template(path), generation_from_json(*generation));
+}
+
+bool multiplies_bf16() {
+  const auto capabilities = at::cpu::get_cpu_capabilities();
+  return std::any_of(kBf16Features.begin(), kBf16Features.end(), [&](const char* feature) {
+    const auto found = capabilities.find(feature);
+    return found != capabilities.end() && found->second.isBool() && found->second.toBool();
+  });
+}
+
+Result<DecoderLoadOptions> decoder_options(const LoadOptions& options) {
+  DecoderLoadOptions out;
+  out.check_weights = options.check_weights;
+  if (options.dtype != "auto" && options.dtype != "f32" && options.dtype != "bf16") {
+    return base::refuse("dtype '{}' is unknown; use auto, f32 or bf16", options.dtype);
+  }
+  if (options.dtype == "bf16" || (options.dtype == "auto" && multiplies_bf16())) out.dtype = at::kBFloat16;
+  if (options.device == "cuda") {
+    if (!at::hasCUDA()) return base::refuse("device 'cuda' was asked for, but this machine or this libtorch has none; use cpu");
+    out.device = at::Device(at::kCUDA);
+  } else if (options.device != "cpu") {
+    return base::refuse("device '{}' is unknown; use cpu or cuda", options.device);
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<Model> load_model(const std::string& spec, const LoadOptions& options) {
+  auto decoder_load = decoder_options(options);
+  if (!decoder_load) return base::pass(decoder_load);
+  auto path = locate_model(spec);
+  if (!path) return base::pass(path);
+  auto text = text_parts(*path);
+  if (!text) return base::within(path->string(), text.error());
+  auto decoder = load_decoder(*path, *decoder_load);
+  if (!decoder) return base::pass(decoder);
+  Model model{spec, *path, std::move(*decoder), std::move(text->tokenizer), std::move(text->chat_template), std::move(text->generation)};
+  const auto vocabulary = static_cast<int64_t>(model.tokenizer.vocabulary_size());
+  if (vocabulary > model.decoder->config().vocab_size) {
+    return fail("{}: the tokenizer has {} tokens, the model only {}; they do not belong together", path->string(), vocabulary,
+                model.decoder->config().vocab_size);
+  }
+  if (!options.adapter.empty()) {
+    auto adapter = read_adapter(*model.decoder, options.adapter);
+    if (!adapter) return base::pass(adapter);
+  }
+  auto& eos = model.generation.eos_ids;
+  if (eos.empty()) eos.assign(model.decoder->config().eos_ids.begin(), model.decoder->config().eos_ids.end());
+  if (const auto id = model.tokenizer.eos_id(); id && std::find(eos.begin(), eos.end(), *id) == eos.end()) eos.push_back(*id);
+  return model;
+}
+
+Result<DecoderConfig> load_decoder_config(const std::string& spec) {
+  auto path = locate_model(spec);
+  if (!path) return base::pass(path);
+  return read_decoder_config(*path);
+}
+
+Result<std::vector<int32_t>> Model::encode_chat(const std::vector<formats::ChatMessage>& messages, bool add_generation_prompt) const {
+  const auto* used = chat_template ? &*chat_template : nullptr;
+  if (add_generation_prompt) return encode_prompt(tokenizer, used, messages);
+  auto example = tokenize_example(tokenizer, used, {.messages = messages}, LossOn::kAll);
+  if (!example) return base::pass(example);
+  return example->tokens;
+}
+
+}  // namespace deepseek::models

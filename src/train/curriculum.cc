@@ -1,0 +1,100 @@
+#include "train/curriculum.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace deepseek::train {
+namespace {
+
+uint64_t mixed(uint64_t x) {
+  x += 0x9E3779B97F4A7C15u;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+  return x ^ (x >> 31);
+}
+
+// Fisher-Yates with numbers that depend on the seed alone, whatever the standard library.
+void shuffle(std::vector<size_t>& values, uint64_t seed) {
+  for (size_t i = values.size(); i > 1; --i) {
+    seed = mixed(seed);
+    std::swap(values[i - 1], values[seed % i]);
+  }
+}
+
+}  // namespace
+
+base::Result<Order> order_named(const std::string& name) {
+  if (name == "forward") return Order::kForward;
+  if (name == "reverse") return Order::kReverse;
+  if (name == "random") return Order::kRandom;
+  return base::refuse("curriculum order '{}' is unknown; use forward, reverse or random", name);
+}
+
+base::Result<Pace> pace_named(const std::string& name) {
+  if (name == "steps") return Pace::kStages;
+  if (name == "competence") return Pace::kCompetence;
+  return base::refuse("curriculum schedule '{}' is unknown; use steps or competence", name);
+}
+
+Curriculum::Curriculum(std::vector<double> difficulty, const CurriculumOptions& options)
+    : difficulty_(std::move(difficulty)), options_(options), ranked_(difficulty_.size()) {
+  std::iota(ranked_.begin(), ranked_.end(), size_t{0});
+  // Examples of equal difficulty stand in random order, so that the file's order means nothing.
+  shuffle(ranked_, mixed(options_.seed) ^ 0x5EEDu);
+  if (options_.order == Order::kRandom) return;
+  std::stable_sort(ranked_.begin(), ranked_.end(), [this](size_t a, size_t b) {
+    return options_.order == Order::kForward ? difficulty_[a] < difficulty_[b] : difficulty_[a] > difficulty_[b];
+  });
+}
+
+Admission Curriculum::admission(int64_t step) const {
+  Admission out;
+  const auto count = static_cast<double>(ranked_.size());
+  const double progress = static_cast<double>(step) / static_cast<double>(std::max<int64_t>(1, options_.total_steps));
+  double share = 1.0;
+  out.stage = std::clamp<int64_t>(static_cast<int64_t>(progress * static_cast<double>(options_.stages)) + 1, 1, options_.stages);
+  if (options_.pace == Pace::kCompetence) {
+    const double c0 = options_.initial_competence;
+    share = std::min(1.0, std::sqrt(progress * (1 - c0 * c0) + c0 * c0));
+    out.stage = std::clamp<int64_t>(static_cast<int64_t>(share * static_cast<double>(options_.stages)) + 1, 1, options_.stages);
+  } else {
+    share = static_cast<double>(out.stage) / static_cast<double>(options_.stages);
+  }
+  out.admitted = std::min(ranked_.size(), std::max<size_t>(1, static_cast<size_t>(std::ceil(share * count - 1e-9))));
+  if (ranked_.empty()) return out;
+  out.easiest = out.hardest = difficulty_[ranked_[0]];
+  for (size_t i = 0; i < out.admitted; ++i) {
+    out.easiest = std::min(out.easiest, difficulty_[ranked_[i]]);
+    out.hardest = std::max(out.hardest, difficulty_[ranked_[i]]);
+  }
+  return out;
+}
+
+std::vector<size_t> Curriculum::next(int64_t batch_size) {
+  const size_t admitted = admission(step_++).admitted;
+  std::vector<size_t> batch;
+  while (static_cast<int64_t>(batch.size()) < batch_size) {
+    if (pending_.empty() || pending_admitted_ != admitted) refill(admitted);
+    batch.push_back(pending_.back());
+    pending_.pop_back();
+  }
+  return batch;
+}
+
+void Curriculum::skip(int64_t steps, int64_t batch_size) {
+  for (int64_t i = 0; i < steps; ++i) (void)next(batch_size);
+}
+
+void Curriculum::refill(size_t admitted) {
+  if (pending_.empty() || admitted < pending_admitted_) {
+    pending_.assign(ranked_.begin(), ranked_.begin() + static_cast<long>(admitted));
+  } else {
+    // New ones join what is left of this pass.
+    pending_.insert(pending_.end(), ranked_.begin() + static_cast<long>(pending_admitted_), ranked_.begin() + static_cast<long>(admitted));
+  }
+  shuffle(pending_, mixed(options_.seed ^ (++pass_ << 20)));
+  pending_admitted_ = admitted;
+}
+
+}  // namespace deepseek::train
