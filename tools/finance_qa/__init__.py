@@ -1,0 +1,1 @@
+"""Content of data/finance_qa.json: hand-written concepts and families of calculations."""
