@@ -23,7 +23,6 @@ namespace deepseek::models {
 namespace {
 
 using base::fail;
-using base::refuse;
 using base::Result;
 namespace fs = base::fs;
 
@@ -61,16 +60,6 @@ std::vector<std::string> names_of(const Decoder& decoder) {
   std::vector<std::string> names;
   for (const auto* layer : linear_layers(decoder)) names.push_back(layer->name);
   return names;
-}
-
-base::Status check(const nn::Linear& layer, const ModuleAdapter& adapter) {
-  const int64_t out = layer.weight.size(0), in = layer.weight.size(1), most = std::min(out, in);
-  if (adapter.rank < 1) return refuse("a LoRA rank of {} makes no adapter; use 1 or more (16 is common)", adapter.rank);
-  if (adapter.rank > most) {
-    return refuse("a LoRA rank of {} is above the size of {} ({} x {}); use at most {}", adapter.rank, layer.name, out, in, most);
-  }
-  if (!std::isfinite(adapter.alpha) || adapter.alpha <= 0) return refuse("a LoRA alpha of {} is not a positive number", adapter.alpha);
-  return {};
 }
 
 double scale_of(const AdapterConfig& config, const ModuleAdapter& adapter) {
@@ -127,13 +116,14 @@ std::vector<const nn::Linear*> linear_layers(const Decoder& decoder) {
 }
 
 base::Status attach_adapter(Decoder& decoder, const AdapterConfig& config, uint64_t seed) {
-  if (!(config.dropout >= 0 && config.dropout < 1)) return refuse("a LoRA dropout of {} is not in [0, 1)", config.dropout);
+  if (!(config.dropout >= 0 && config.dropout < 1)) return base::refuse("a LoRA dropout of {} is not in [0, 1)", config.dropout);
   auto matcher = ModuleMatcher::create(config, names_of(decoder));
   if (!matcher) return base::pass(matcher);
   const auto layers = linear_layers(decoder);
   for (const auto* layer : layers) {
     if (!matcher->targets(layer->name)) continue;
-    if (auto sound = check(*layer, matcher->adapter_of(layer->name)); !sound) return sound;
+    const auto sound = check_adapter_size(layer->name, layer->weight.size(0), layer->weight.size(1), matcher->adapter_of(layer->name));
+    if (!sound) return sound;
   }
   at::NoGradGuard no_grad;
   for (auto* layer : layers) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <optional>
 #include <set>
 
@@ -50,6 +51,14 @@ Result<std::vector<std::pair<Pattern, Value>>> compiled(const std::vector<std::p
 }
 
 }  // namespace
+
+base::Status check_adapter_size(const std::string& name, int64_t out, int64_t in, const ModuleAdapter& adapter) {
+  const int64_t most = std::min(out, in);
+  if (adapter.rank < 1) return refuse("a LoRA rank of {} makes no adapter; use 1 or more (16 is common)", adapter.rank);
+  if (adapter.rank > most) return refuse("a LoRA rank of {} is above the size of {} ({} x {}); use at most {}", adapter.rank, name, out, in, most);
+  if (!std::isfinite(adapter.alpha) || adapter.alpha <= 0) return refuse("a LoRA alpha of {} is not a positive number", adapter.alpha);
+  return {};
+}
 
 struct ModuleMatcher::Rules {
   AdapterConfig config;

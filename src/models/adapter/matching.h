@@ -1,6 +1,7 @@
 // Which modules an adapter's configuration names, by PEFT's rules.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,9 @@ struct ModuleAdapter {
   int64_t rank = 0;
   double alpha = 0;
 };
+
+/// Refuses a rank that is 0 or above the layer's size, and an alpha that is no positive number.
+[[nodiscard]] base::Status check_adapter_size(const std::string& name, int64_t out, int64_t in, const ModuleAdapter& adapter);
 
 class ModuleMatcher {
  public:

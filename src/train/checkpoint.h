@@ -1,0 +1,33 @@
+// All that a stopped run needs to go on, bit for bit: one file, written atomically.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+#include "train/adamw.h"
+
+namespace deepseek::train {
+
+struct TrainState {
+  int64_t step = 0;                ///< optimiser steps done
+  double base_loss = -1;           ///< validation loss before training; < 0: not measured
+  double best_loss = -1;
+  int64_t best_step = 0;
+  int64_t bad_evaluations = 0;     ///< evaluations since the best one
+  double seconds = 0;              ///< of training so far
+  std::vector<double> difficulty;  ///< of the training examples
+  nlohmann::ordered_json run;      ///< the settings that decide the course of the run
+};
+
+constexpr const char* kStateFile = "training_state.safetensors";
+
+/// `names` are those of the optimizer's parameters.
+[[nodiscard]] base::Status save_state(const base::fs::path& file, const TrainState& state, const std::vector<std::string>& names, AdamW& optimizer);
+
+/// Restores parameters and moments in place. Errors: no file, a broken one, or settings that differ from `run` (named).
+[[nodiscard]] base::Result<TrainState> load_state(const base::fs::path& file, const nlohmann::ordered_json& run,
+                                                  const std::vector<std::string>& names, AdamW& optimizer);
+
+}  // namespace deepseek::train

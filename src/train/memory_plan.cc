@@ -1,0 +1,124 @@
+#include "train/memory_plan.h"
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "models/adapter/matching.h"
+
+namespace deepseek::train {
+namespace {
+
+using models::DecoderConfig;
+
+struct Shape {
+  std::string name;
+  int64_t out, in;
+};
+
+std::vector<Shape> linear_shapes(const DecoderConfig& c) {
+  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+  std::vector<Shape> shapes;
+  for (int64_t i = 0; i < c.num_layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    shapes.push_back({layer + "self_attn.q_proj", q, c.hidden_size});
+    shapes.push_back({layer + "self_attn.k_proj", kv, c.hidden_size});
+    shapes.push_back({layer + "self_attn.v_proj", kv, c.hidden_size});
+    shapes.push_back({layer + "self_attn.o_proj", c.hidden_size, q});
+    shapes.push_back({layer + "mlp.gate_proj", c.intermediate_size, c.hidden_size});
+    shapes.push_back({layer + "mlp.up_proj", c.intermediate_size, c.hidden_size});
+    shapes.push_back({layer + "mlp.down_proj", c.hidden_size, c.intermediate_size});
+  }
+  return shapes;
+}
+
+// Elements that one layer keeps for its backward pass, for each token: the inputs of norms and of the adapters, q, k and v with
+// their spread heads, gate, up and their product.
+int64_t kept_elements(const DecoderConfig& c) {
+  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+  return 7 * c.hidden_size + 6 * q + 4 * kv + 3 * c.intermediate_size;
+}
+
+std::string advice(const MemoryPlan& plan, const MemoryRequest& request, uint64_t available) {
+  if (plan.weights > available * 9 / 10) {
+    return request.element_size == 4 ? "use --dtype bf16, or a smaller model" : "the weights alone do not fit: use a smaller model or a machine with more memory";
+  }
+  std::string text;
+  const auto add = [&](const char* what) { text += (text.empty() ? "" : ", ") + std::string(what); };
+  if (!plan.checkpoint) add("use --gradient_checkpointing on");
+  if (request.micro_batch_tokens > request.longest) add("lower --micro_batch_tokens");
+  if (request.longest > 256) add("lower --context");
+  if (request.element_size == 4) add("use --dtype bf16");
+  if (plan.optimizer > available / 10) add("lower --lora_rank");
+  return text.empty() ? "use a smaller model" : text;
+}
+
+}  // namespace
+
+base::Result<int64_t> adapter_parameters(const DecoderConfig& model, const models::AdapterConfig& adapter) {
+  const auto shapes = linear_shapes(model);
+  std::vector<std::string> names;
+  for (const auto& shape : shapes) names.push_back(shape.name);
+  auto matcher = models::ModuleMatcher::create(adapter, names);
+  if (!matcher) return base::pass(matcher);
+  int64_t total = 0;
+  for (const auto& shape : shapes) {
+    if (!matcher->targets(shape.name)) continue;
+    const auto module = matcher->adapter_of(shape.name);
+    if (auto sound = models::check_adapter_size(shape.name, shape.out, shape.in, module); !sound) return base::pass(sound);
+    total += module.rank * (shape.out + shape.in) + (adapter.use_dora ? shape.out : 0);
+  }
+  return total;
+}
+
+MemoryPlan plan_memory(const DecoderConfig& model, int64_t trained, const MemoryRequest& request) {
+  MemoryPlan plan;
+  const int64_t tokens = std::max(request.micro_batch_tokens, request.longest), e = request.element_size;
+  plan.parameters = model.parameters();
+  plan.trained = trained;
+  plan.checkpoint = request.checkpoint;
+  plan.weights = static_cast<uint64_t>(plan.parameters * e);
+  plan.adapter = static_cast<uint64_t>(trained * (4 + 4 + e));  // f32 values and gradients, and the copy in the weights' type
+  plan.optimizer = static_cast<uint64_t>(trained * 8);
+  const int64_t layer = kept_elements(model) * tokens * e;
+  // One layer more for what the backward pass holds at a time.
+  plan.activations = static_cast<uint64_t>(request.checkpoint ? 3 * layer + model.num_layers * model.hidden_size * tokens * e
+                                                              : (model.num_layers + 2) * layer);
+  constexpr int64_t kChunkRows = 128;
+  plan.head = static_cast<uint64_t>(kChunkRows * model.vocab_size * e * 2 + 3 * tokens * model.hidden_size * e);
+  plan.program = uint64_t{350} << 20;
+  return plan;
+}
+
+base::Result<MemoryPlan> fitting_plan(const DecoderConfig& model, int64_t trained, MemoryRequest request, const std::string& checkpointing,
+                                      uint64_t available) {
+  if (checkpointing != "auto" && checkpointing != "on" && checkpointing != "off") {
+    return base::refuse("gradient checkpointing '{}' is unknown; use auto, on or off", checkpointing);
+  }
+  request.checkpoint = checkpointing == "on";
+  MemoryPlan plan = plan_memory(model, trained, request);
+  if (checkpointing == "auto" && plan.total() > available * 8 / 10) {
+    request.checkpoint = true;
+    plan = plan_memory(model, trained, request);
+  }
+  if (plan.total() > available) {
+    return base::refuse("this run needs about {} but only {} are available: {}\n{}", base::human_bytes(plan.total()), base::human_bytes(available),
+                        advice(plan, request, available), plan.table(available));
+  }
+  return plan;
+}
+
+std::string MemoryPlan::table(uint64_t available) const {
+  std::string out;
+  const auto line = [&](const std::string& what, uint64_t bytes) { out += fmt::format("  {:<44}{:>10}\n", what, base::human_bytes(bytes)); };
+  line(fmt::format("weights ({} parameters)", base::with_commas(static_cast<uint64_t>(parameters))), weights);
+  line(fmt::format("adapter ({} parameters)", base::with_commas(static_cast<uint64_t>(trained))), adapter);
+  line("optimiser (two moments)", optimizer);
+  line(checkpoint ? "activations (recomputed layer by layer)" : "activations", activations);
+  line("output head and loss", head);
+  line("program and libraries", program);
+  line("sum", total());
+  if (available > 0) line("available", available);
+  return out;
+}
+
+}  // namespace deepseek::train

@@ -1,0 +1,58 @@
+// The memory plan: counts that must be exact, refusals that must come before loading.
+#include "train/memory_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "models/decoder/load.h"
+
+namespace deepseek::train {
+namespace {
+
+// DeepSeek LLM 7B's shape.
+models::DecoderConfig seven_billion() {
+  models::DecoderConfig c;
+  c.vocab_size = 102400;
+  c.hidden_size = 4096;
+  c.intermediate_size = 11008;
+  c.num_layers = 30;
+  c.num_heads = c.num_kv_heads = 32;
+  c.head_dim = 128;
+  c.sliding.assign(30, false);
+  return c;
+}
+
+TEST(MemoryPlan, CountsTheAdaptersParameters) {
+  // Each layer: q, k, v, o 4096 x 4096; gate, up, down 4096 x 11008; rank 16.
+  const int64_t expected = 30 * 16 * (4 * (4096 + 4096) + 3 * (4096 + 11008));
+  EXPECT_EQ(*adapter_parameters(seven_billion(), {}), expected);
+  EXPECT_EQ(*adapter_parameters(seven_billion(), {.target_modules = {"q_proj"}}), 30 * 16 * 8192);
+  for (const char* name : {"llama_gqa", "gemma3"}) {
+    auto decoder = models::load_decoder(std::string(DEEPSEEK_SOURCE_DIR "/tests/golden/models/") + name);
+    ASSERT_TRUE(decoder);
+    const models::AdapterConfig config{.rank = 4, .use_dora = true};
+    ASSERT_TRUE(models::attach_adapter(**decoder, config, 1));
+    int64_t counted = 0;
+    for (const auto& [key, tensor] : models::adapter_tensors(**decoder)) counted += tensor.numel();
+    EXPECT_EQ(*adapter_parameters((*decoder)->config(), config), counted);
+  }
+}
+
+TEST(MemoryPlan, RefusesWhatCannotFitWithAdvice) {
+  const auto config = seven_billion();
+  const int64_t trained = *adapter_parameters(config, {});
+  const auto refusal = [&](int64_t element_size, uint64_t gib, const char* checkpointing) {
+    auto plan = fitting_plan(config, trained, {.element_size = element_size}, checkpointing, gib << 30);
+    return plan ? "fits" : plan.error().message;
+  };
+  EXPECT_THAT(refusal(4, 20, "auto"), ::testing::HasSubstr("use --dtype bf16"));
+  EXPECT_THAT(refusal(2, 8, "auto"), ::testing::HasSubstr("the weights alone do not fit"));
+  EXPECT_THAT(refusal(2, 17, "off"), ::testing::HasSubstr("--gradient_checkpointing on"));
+  EXPECT_EQ(refusal(2, 20, "auto"), "fits");
+  EXPECT_THAT(refusal(2, 20, "perhaps"), ::testing::HasSubstr("use auto, on or off"));
+  EXPECT_TRUE(fitting_plan(config, trained, {}, "auto", uint64_t{20} << 30)->checkpoint);
+  EXPECT_FALSE(fitting_plan(config, trained, {}, "auto", uint64_t{100} << 30)->checkpoint);
+}
+
+}  // namespace
+}  // namespace deepseek::train

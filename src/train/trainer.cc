@@ -1,0 +1,379 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "models/adapter/config.h"
+#include "train/checkpoint.h"
+#include "train/metrics.h"
+#include "train/step.h"
+
+namespace deepseek::train {
+namespace {
+
+using base::fail;
+using base::refuse;
+using base::Result;
+using base::Status;
+using Json = nlohmann::ordered_json;
+namespace fs = base::fs;
+
+uint64_t mixed(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+  return x ^ (x >> 31);
+}
+
+const char* name_of(Difficulty difficulty) {
+  switch (difficulty) {
+    case Difficulty::kField: return "field";
+    case Difficulty::kLength: return "length";
+    case Difficulty::kLoss: return "loss";
+    default: return "auto";
+  }
+}
+
+// The settings that decide the course of a run: a resumed run must have the same.
+Json settings(const models::Decoder& decoder, const TrainingData& data, const TrainOptions& options, int64_t total) {
+  return {{"model", options.model_name},
+          {"parameters", decoder.config().parameters()},
+          {"dtype", decoder.dtype() == at::kBFloat16 ? "bf16" : "f32"},
+          {"dataset", data.hash},
+          {"adapter", models::adapter_config_to_json(options.adapter)},
+          {"steps", total},
+          {"batch_size", options.batch_size},
+          {"gradient_accumulation", options.gradient_accumulation},
+          {"micro_batch_tokens", options.micro_batch_tokens},
+          {"learning_rate", options.learning_rate},
+          {"schedule", static_cast<int>(options.schedule)},
+          {"warmup", options.warmup},
+          {"weight_decay", options.weight_decay},
+          {"max_grad_norm", options.max_grad_norm},
+          {"curriculum_steps", options.curriculum_steps},
+          {"curriculum_order", static_cast<int>(options.curriculum_order)},
+          {"curriculum_schedule", static_cast<int>(options.curriculum_schedule)},
+          {"difficulty", name_of(options.difficulty)},
+          {"seed", options.seed}};
+}
+
+class Run {
+ public:
+  Run(models::Decoder& decoder, const TrainingData& data, const TrainOptions& options, const TrainHooks& hooks, const Parallel& parallel)
+      : decoder_(decoder), data_(data), options_(options), hooks_(hooks), parallel_(parallel), total_(total_steps(options, data.train.size())) {
+    eval_every_ = options.eval_every > 0 ? options.eval_every : std::max<int64_t>(1, (total_ + 9) / 10);
+    save_every_ = options.save_every > 0 ? options.save_every : eval_every_;
+    adapter_ = options.adapter;
+    adapter_.base_model = options.model_name;
+  }
+
+  Result<TrainSummary> go() {
+    if (auto done = everywhere(prepare()); !done) return base::pass(done);
+    Curriculum curriculum(state_.difficulty, {.stages = options_.curriculum_steps, .order = options_.curriculum_order,
+                                              .pace = options_.curriculum_schedule, .total_steps = total_, .seed = options_.seed});
+    curriculum.skip(state_.step, examples_per_step());
+    began_ = std::chrono::steady_clock::now();
+    while (state_.step < total_) {
+      if (parallel_.any(hooks_.stop && hooks_.stop())) return ended("interrupted");
+      if (auto done = everywhere(step(curriculum)); !done) return base::pass(done);
+      if (state_.step % eval_every_ == 0 || state_.step == total_) {
+        if (auto done = everywhere(evaluate()); !done) return base::pass(done);
+      }
+      if (options_.early_stopping > 0 && state_.bad_evaluations >= options_.early_stopping) return ended("early stopping");
+      if (state_.step % save_every_ == 0 && state_.step < total_) {
+        if (auto done = everywhere(save()); !done) return base::pass(done);
+      }
+    }
+    return ended("finished");
+  }
+
+ private:
+  // What fails in one process ends the run in all of them; every process comes here at the same points.
+  Status everywhere(Status mine) {
+    if (mine && !trouble_) mine = trouble_;
+    const bool failed = parallel_.any(!mine);
+    if (mine && failed) return fail("another process of this run failed");
+    return mine;
+  }
+
+  int64_t examples_per_step() const { return options_.batch_size * options_.gradient_accumulation; }
+  double seconds() const { return seconds_before_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count(); }
+  fs::path state_file() const { return options_.output / "last" / kStateFile; }
+
+  Status prepare() {
+    if (auto done = everywhere(check_output()); !done) return done;
+    if (auto done = everywhere(make_output()); !done) return done;
+    if (auto done = everywhere(attach()); !done) return done;
+    state_.run = settings(decoder_, data_, options_, total_);
+    if (options_.resume) {
+      if (auto done = everywhere(restore()); !done) return done;
+    } else if (auto done = everywhere(rate_difficulty()); !done) {
+      return done;
+    }
+    if (auto done = everywhere(open_metrics()); !done) return done;
+    if (!options_.resume) return measure_base();
+    emit({{"type", "resume"}, {"step", state_.step}});
+    return {};
+  }
+
+  Status restore() {
+    auto state = load_state(state_file(), state_.run, names_, *optimizer_);
+    if (!state) return base::pass(state);
+    state_ = std::move(*state);
+    seconds_before_ = state_.seconds;
+    if (state_.difficulty.size() != data_.train.size()) return fail("{} holds another number of examples", state_file().string());
+    return {};
+  }
+
+  Status check_output() const {
+    std::error_code error;
+    const bool used = fs::exists(options_.output / "adapter_model.safetensors", error) || fs::exists(state_file(), error);
+    if (used && !options_.resume && !options_.overwrite) {
+      return refuse("{} holds an earlier run: use --resume to go on with it, --overwrite to replace it, or another --output", options_.output.string());
+    }
+    return {};
+  }
+
+  Status make_output() const {
+    if (!parallel_.first()) return {};
+    std::error_code error;
+    fs::create_directories(options_.output / "last", error);
+    if (error) return fail("cannot create {}: {}", (options_.output / "last").string(), error.message());
+    if (options_.overwrite && !options_.resume) {
+      for (const auto& file : {options_.output / "adapter_model.safetensors", options_.output / "last/adapter_model.safetensors", state_file()}) {
+        fs::remove(file, error);
+        if (error) return fail("cannot remove {}: {}", file.string(), error.message());
+      }
+    }
+    return {};
+  }
+
+  Status attach() {
+    if (options_.init_adapter.empty()) {
+      if (auto done = models::attach_adapter(decoder_, adapter_, options_.seed); !done) return done;
+    } else {
+      auto read = models::read_adapter(decoder_, options_.init_adapter);
+      if (!read) return base::pass(read);
+      adapter_ = *read;
+      adapter_.base_model = options_.model_name;
+    }
+    for (const auto& [name, tensor] : models::adapter_tensors(decoder_)) names_.push_back(name);
+    optimizer_.emplace(trainable_parameters(decoder_), AdamWOptions{.weight_decay = options_.weight_decay});
+    return {};
+  }
+
+  Status rate_difficulty() {
+    Difficulty by = options_.difficulty;
+    if (by == Difficulty::kAuto) by = data_.has_difficulty ? Difficulty::kField : Difficulty::kLength;
+    if (by == Difficulty::kField && !data_.has_difficulty) return refuse("not every training row has a difficulty; use --difficulty length or loss");
+    auto& difficulty = state_.difficulty;
+    if (by == Difficulty::kLoss) {
+      std::vector<float> values = losses(data_.train);
+      difficulty.assign(values.begin(), values.end());
+      return {};
+    }
+    for (const auto& example : data_.train) {
+      difficulty.push_back(by == Difficulty::kField ? example.difficulty : static_cast<double>(example.tokens.size()));
+    }
+    return {};
+  }
+
+  // Mean loss of each example; every process measures its share.
+  std::vector<float> losses(std::span<const models::TokenizedExample> examples, double* mean = nullptr) {
+    std::vector<models::TokenizedExample> mine;
+    std::vector<size_t> place;
+    for (size_t i = static_cast<size_t>(parallel_.rank()); i < examples.size(); i += static_cast<size_t>(parallel_.size())) {
+      mine.push_back(examples[i]);
+      place.push_back(i);
+    }
+    const auto measured = mine.empty() ? std::vector<ExampleLoss>() : example_losses(decoder_, mine, options_.micro_batch_tokens);
+    std::vector<float> out(examples.size(), 0.0f);
+    double sum = 0, counted = 0;
+    for (size_t i = 0; i < measured.size(); ++i) {
+      out[place[i]] = static_cast<float>(measured[i].sum / static_cast<double>(measured[i].counted));
+      sum += measured[i].sum;
+      counted += static_cast<double>(measured[i].counted);
+    }
+    parallel_.sum(out);
+    parallel_.sum(sum);
+    parallel_.sum(counted);
+    if (mean != nullptr) *mean = sum / counted;
+    return out;
+  }
+
+  Status open_metrics() {
+    if (!parallel_.first()) return {};
+    auto metrics = Metrics::open(options_.output / "metrics.jsonl", options_.resume ? std::optional(state_.step) : std::nullopt);
+    if (!metrics) return base::pass(metrics);
+    metrics_.emplace(std::move(*metrics));
+    if (options_.resume) return {};
+    int64_t trained = 0;
+    for (const auto& parameter : optimizer_->parameters()) trained += parameter.numel();
+    Json line{{"type", "start"}};
+    for (const auto& [key, value] : options_.start.items()) line[key] = value;
+    line["parameters_total"] = decoder_.config().parameters();
+    line["parameters_trained"] = trained;
+    line["steps_total"] = total_;
+    emit(line);
+    return {};
+  }
+
+  // A line that cannot be written ends the run at the next point where all processes meet.
+  void emit(const Json& line) {
+    if (!parallel_.first()) return;
+    if (metrics_) {
+      if (auto done = metrics_->write(line); !done && trouble_) trouble_ = done;
+    }
+    if (hooks_.event) hooks_.event(line);
+  }
+
+  Status measure_base() {
+    if (data_.validation.empty()) return {};
+    losses(data_.validation, &state_.base_loss);
+    if (!std::isfinite(state_.base_loss)) return fail("the model's loss on the validation rows is not a number: its weights are broken for this type; try --dtype f32");
+    emit({{"type", "evaluation"}, {"step", 0}, {"loss", state_.base_loss}, {"perplexity", std::exp(state_.base_loss)}, {"best", false}});
+    return {};
+  }
+
+  Status step(Curriculum& curriculum) {
+    const Admission admission = curriculum.admission(state_.step);
+    if (admission.stage != stage_) {
+      stage_ = admission.stage;
+      Json line{{"type", "stage"}, {"step", state_.step}, {"stage", admission.stage}, {"stages", options_.curriculum_steps},
+                      {"admitted", admission.admitted}, {"examples", data_.train.size()}, {"difficulty_from", admission.easiest},
+                      {"difficulty_to", admission.hardest}};
+      emit(line);
+    }
+    Batch batch;
+    for (const size_t index : curriculum.next(examples_per_step())) batch.push_back(&data_.train[index]);
+    const Schedule schedule{options_.schedule, options_.learning_rate, std::llround(options_.warmup * static_cast<double>(total_)), total_};
+    const double rate = schedule.at(state_.step);
+    const StepOptions step_options{options_.micro_batch_tokens, options_.checkpoint, options_.max_grad_norm,
+                                   options_.adapter.dropout > 0 ? mixed(options_.seed * 2654435761u + static_cast<uint64_t>(state_.step)) | 1 : 0};
+    const double before = seconds();
+    const StepResult result = train_step(decoder_, *optimizer_, batch, rate, step_options, parallel_);
+    last_loss_ = result.loss;
+    if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm)) {
+      return fail("the loss is no number any more at step {}: lower --learning_rate{}; what was saved before remains", state_.step + 1,
+                  decoder_.dtype() == at::kBFloat16 ? " or use --dtype f32" : "");
+    }
+    ++state_.step;
+    const double now = seconds();
+    emit({{"type", "step"}, {"step", state_.step}, {"epoch", static_cast<double>(state_.step * examples_per_step()) / static_cast<double>(data_.train.size())},
+                 {"stage", stage_}, {"loss", result.loss}, {"learning_rate", rate}, {"gradient_norm", result.gradient_norm},
+                 {"tokens", result.tokens}, {"tokens_per_second", static_cast<double>(result.tokens) / (now - before)}, {"seconds", now}});
+    return {};
+  }
+
+  Status evaluate() {
+    if (data_.validation.empty()) return {};
+    double loss = 0;
+    losses(data_.validation, &loss);
+    const bool best = state_.best_loss < 0 || loss < state_.best_loss;
+    if (best) {
+      state_.best_loss = loss;
+      state_.best_step = state_.step;
+      state_.bad_evaluations = 0;
+      if (auto done = write_adapter(options_.output); !done) return done;
+    } else {
+      ++state_.bad_evaluations;
+    }
+    emit({{"type", "evaluation"}, {"step", state_.step}, {"loss", loss}, {"perplexity", std::exp(loss)}, {"best", best}});
+    return {};
+  }
+
+  Status write_adapter(const fs::path& directory) const {
+    if (!parallel_.first()) return {};
+    return models::write_adapter(decoder_, adapter_, directory);
+  }
+
+  Status save() {
+    state_.seconds = seconds();
+    if (!parallel_.first()) return {};
+    if (auto done = write_adapter(options_.output / "last"); !done) return done;
+    if (auto done = save_state(state_file(), state_, names_, *optimizer_); !done) return done;
+    return {};
+  }
+
+  Result<TrainSummary> ended(const std::string& reason) {
+    if (auto done = everywhere(save()); !done) return base::pass(done);
+    if (data_.validation.empty() && reason != "interrupted") {
+      if (auto done = everywhere(write_adapter(options_.output)); !done) return base::pass(done);
+    }
+    const auto number = [](double value) { return value < 0 ? Json(nullptr) : Json(value); };
+    const Json line{{"type", "end"}, {"step", state_.step}, {"reason", reason}, {"best_step", state_.best_step},
+                    {"best_loss", number(state_.best_loss)}, {"base_loss", number(state_.base_loss)}, {"seconds", state_.seconds}};
+    emit(line);
+    if (auto done = everywhere({}); !done) return base::pass(done);
+    return TrainSummary{state_.step, state_.best_step, state_.base_loss, state_.best_loss, last_loss_, state_.seconds, reason};
+  }
+
+  models::Decoder& decoder_;
+  const TrainingData& data_;
+  const TrainOptions& options_;
+  const TrainHooks& hooks_;
+  const Parallel& parallel_;
+  int64_t total_, eval_every_, save_every_;
+  models::AdapterConfig adapter_;
+  std::vector<std::string> names_;
+  std::optional<AdamW> optimizer_;
+  std::optional<Metrics> metrics_;
+  TrainState state_;
+  Status trouble_;
+  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  double seconds_before_ = 0, last_loss_ = -1;
+  int64_t stage_ = 0;
+};
+
+}  // namespace
+
+Result<Difficulty> difficulty_named(const std::string& name) {
+  for (const auto difficulty : {Difficulty::kAuto, Difficulty::kField, Difficulty::kLength, Difficulty::kLoss}) {
+    if (name == name_of(difficulty)) return difficulty;
+  }
+  return refuse("difficulty '{}' is unknown; use auto, field, length or loss", name);
+}
+
+Status check_options(const TrainOptions& options) {
+  const auto positive = [](const char* name, double value) -> Status {
+    if (value > 0 && std::isfinite(value)) return {};
+    return refuse("--{} is {}; it must be above 0", name, value);
+  };
+  const auto not_negative = [](const char* name, double value) -> Status {
+    if (value >= 0 && std::isfinite(value)) return {};
+    return refuse("--{} is {}; it must not be negative", name, value);
+  };
+  for (const auto& status : {positive("epochs", options.epochs), not_negative("steps", static_cast<double>(options.steps)),
+                             positive("batch_size", static_cast<double>(options.batch_size)),
+                             positive("gradient_accumulation", static_cast<double>(options.gradient_accumulation)),
+                             positive("micro_batch_tokens", static_cast<double>(options.micro_batch_tokens)),
+                             positive("learning_rate", options.learning_rate), not_negative("weight_decay", options.weight_decay),
+                             not_negative("max_grad_norm", options.max_grad_norm), positive("curriculum_steps", static_cast<double>(options.curriculum_steps)),
+                             not_negative("eval_every", static_cast<double>(options.eval_every)),
+                             not_negative("save_every", static_cast<double>(options.save_every)),
+                             not_negative("early_stopping", static_cast<double>(options.early_stopping))}) {
+    if (!status) return status;
+  }
+  if (!(options.warmup >= 0 && options.warmup <= 1)) return refuse("--warmup is {}; it is a share of the steps, 0 to 1", options.warmup);
+  if (options.curriculum_steps > 1000) return refuse("--curriculum_steps is {}; more than 1,000 stages make no curriculum", options.curriculum_steps);
+  if (options.batch_size > 65536) return refuse("--batch_size is {}; use at most 65,536", options.batch_size);
+  if (options.gradient_accumulation > 65536) return refuse("--gradient_accumulation is {}; use at most 65,536", options.gradient_accumulation);
+  if (options.epochs > 1e6 || options.steps > 1'000'000'000) return refuse("--epochs {} or --steps {} would never end", options.epochs, options.steps);
+  return {};
+}
+
+int64_t total_steps(const TrainOptions& options, size_t examples) {
+  if (options.steps > 0) return options.steps;
+  const double per_epoch = static_cast<double>(examples) / static_cast<double>(options.batch_size * options.gradient_accumulation);
+  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(options.epochs * per_epoch - 1e-9)));
+}
+
+Result<TrainSummary> fine_tune(models::Decoder& decoder, const TrainingData& data, const TrainOptions& options, const TrainHooks& hooks,
+                               const Parallel& parallel) {
+  if (auto sound = check_options(options); !sound) return base::pass(sound);
+  if (data.train.empty()) return fail("there are no rows to train on");
+  return Run(decoder, data, options, hooks, parallel).go();
+}
+
+}  // namespace deepseek::train
