@@ -1,0 +1,71 @@
+// Text from a model: prefill, then one token after the other, streamed as whole UTF-8; and a chat that keeps its cache.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/sampler.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "models/decoder/decoder.h"
+
+namespace deepseek::engine {
+
+struct GenerateOptions {
+  int64_t max_new_tokens = 256;
+  SamplingOptions sampling;
+  std::vector<std::string> stop;   ///< generation ends where one of them appears; it is not part of the text
+  std::vector<int32_t> eos_ids;    ///< end tokens; empty: those of the model's configuration, else the tokenizer's
+  bool ignore_eos = false;         ///< end tokens are tokens like others
+  int64_t context_limit = 0;       ///< most tokens, prompt included; 0: the model's max_position_embeddings
+  std::function<bool(std::string_view)> on_text;  ///< each new piece of text, never empty; false interrupts
+  std::function<bool()> stop_requested;           ///< asked between tokens and between pieces of a long prompt; true interrupts
+};
+
+enum class FinishReason {
+  kStop,         ///< a stop string
+  kLength,       ///< max_new_tokens, or the context is full
+  kEos,          ///< an end token
+  kInterrupted,  ///< on_text or stop_requested said so
+};
+/// "stop", "length", "eos", "interrupted".
+[[nodiscard]] const char* finish_reason_name(FinishReason reason);
+
+struct Generation {
+  std::vector<int32_t> ids;  ///< every new token, an end token and those of a stop string included
+  std::string text;          ///< what on_text was given, in one piece
+  FinishReason finish_reason = FinishReason::kLength;
+  int64_t prompt_tokens = 0;
+  int64_t reused_tokens = 0;  ///< of prompt_tokens: already in the cache
+  double prefill_seconds = 0, decode_seconds = 0;
+};
+
+/// One sentence naming what cannot be: no room for a token, a stop string that is empty, sampling out of range.
+[[nodiscard]] base::Status validate(const GenerateOptions& options);
+
+/// Continues `prompt`. Errors: an empty prompt, a token outside the vocabulary, a prompt that fills the context, options out of
+/// range, NaN logits, memory that cannot be had.
+[[nodiscard]] base::Result<Generation> generate(const models::Decoder& decoder, const formats::Tokenizer& tokenizer,
+                                                const std::vector<int32_t>& prompt, const GenerateOptions& options = {});
+
+/// A conversation: each turn's prompt is the whole conversation so far, and what the cache already has of it is not computed again.
+class Chat {
+ public:
+  /// Both must outlive the chat.
+  Chat(const models::Decoder& decoder, const formats::Tokenizer& tokenizer) : decoder_(&decoder), tokenizer_(&tokenizer) {}
+  /// As generate(); after an error or an interruption the chat can go on.
+  [[nodiscard]] base::Result<Generation> reply(const std::vector<int32_t>& prompt, const GenerateOptions& options = {});
+  /// Tokens whose keys and values are kept.
+  [[nodiscard]] int64_t cached_tokens() const { return cache_.length(); }
+  /// Forgets everything and gives the memory back.
+  void reset();
+
+ private:
+  const models::Decoder* decoder_;
+  const formats::Tokenizer* tokenizer_;
+  models::KvCache cache_;
+  std::vector<int32_t> cached_;  // the tokens in the cache, and perhaps some that failed to get there
+};
+
+}  // namespace deepseek::engine
