@@ -112,59 +112,63 @@ bool multiplies_bf16() {
   });
 }
 
-Result<DecoderLoadOptions> decoder_options(const LoadOptions& options) {
-  DecoderLoadOptions out;
-  out.check_weights = options.check_weights;
-  if (options.dtype != "auto" && options.dtype != "f32" && options.dtype != "bf16") {
-    return base::refuse("dtype '{}' is unknown; use auto, f32 or bf16", options.dtype);
+}  // namespace
+
+Result<at::ScalarType> resolve_dtype(const std::string& dtype) {
+  if (dtype == "f32") return at::kFloat;
+  if (dtype == "bf16") return at::kBFloat16;
+  if (dtype == "auto") return multiplies_bf16() ? at::kBFloat16 : at::kFloat;
+  return base::refuse("dtype '{}' is unknown; use auto, f32 or bf16", dtype);
+}
+
+Result<ModelText> open_model(const std::string& spec) {
+  auto path = locate_model(spec);
+  if (!path) return base::pass(path);
+  auto config = read_decoder_config(*path);
+  if (!config) return base::pass(config);
+  auto parts = text_parts(*path);
+  if (!parts) return base::within(path->string(), parts.error());
+  const auto vocabulary = static_cast<int64_t>(parts->tokenizer.vocabulary_size());
+  if (vocabulary > config->vocab_size) {
+    return fail("{}: the tokenizer has {} tokens, the model only {}; they do not belong together", path->string(), vocabulary, config->vocab_size);
   }
-  if (options.dtype == "bf16" || (options.dtype == "auto" && multiplies_bf16())) out.dtype = at::kBFloat16;
+  ModelText text{spec, *path, std::move(*config), std::move(parts->tokenizer), std::move(parts->chat_template), std::move(parts->generation)};
+  auto& eos = text.generation.eos_ids;
+  if (eos.empty()) eos.assign(text.config.eos_ids.begin(), text.config.eos_ids.end());
+  if (const auto id = text.tokenizer.eos_id(); id && std::find(eos.begin(), eos.end(), *id) == eos.end()) eos.push_back(*id);
+  return text;
+}
+
+Result<Model> load_weights(ModelText text, const LoadOptions& options) {
+  auto dtype = resolve_dtype(options.dtype);
+  if (!dtype) return base::pass(dtype);
+  DecoderLoadOptions load{.dtype = *dtype, .check_weights = options.check_weights};
   if (options.device == "cuda") {
     if (!at::hasCUDA()) return base::refuse("device 'cuda' was asked for, but this machine or this libtorch has none; use cpu");
-    out.device = at::Device(at::kCUDA);
+    load.device = at::Device(at::kCUDA);
   } else if (options.device != "cpu") {
     return base::refuse("device '{}' is unknown; use cpu or cuda", options.device);
   }
-  return out;
-}
-
-}  // namespace
-
-Result<Model> load_model(const std::string& spec, const LoadOptions& options) {
-  auto decoder_load = decoder_options(options);
-  if (!decoder_load) return base::pass(decoder_load);
-  auto path = locate_model(spec);
-  if (!path) return base::pass(path);
-  auto text = text_parts(*path);
-  if (!text) return base::within(path->string(), text.error());
-  auto decoder = load_decoder(*path, *decoder_load);
+  auto decoder = load_decoder(text.path, load);
   if (!decoder) return base::pass(decoder);
-  Model model{spec, *path, std::move(*decoder), std::move(text->tokenizer), std::move(text->chat_template), std::move(text->generation)};
-  const auto vocabulary = static_cast<int64_t>(model.tokenizer.vocabulary_size());
-  if (vocabulary > model.decoder->config().vocab_size) {
-    return fail("{}: the tokenizer has {} tokens, the model only {}; they do not belong together", path->string(), vocabulary,
-                model.decoder->config().vocab_size);
-  }
+  Model model{std::move(text), std::move(*decoder)};
   if (!options.adapter.empty()) {
     auto adapter = read_adapter(*model.decoder, options.adapter);
     if (!adapter) return base::pass(adapter);
   }
-  auto& eos = model.generation.eos_ids;
-  if (eos.empty()) eos.assign(model.decoder->config().eos_ids.begin(), model.decoder->config().eos_ids.end());
-  if (const auto id = model.tokenizer.eos_id(); id && std::find(eos.begin(), eos.end(), *id) == eos.end()) eos.push_back(*id);
   return model;
 }
 
-Result<DecoderConfig> load_decoder_config(const std::string& spec) {
-  auto path = locate_model(spec);
-  if (!path) return base::pass(path);
-  return read_decoder_config(*path);
+Result<Model> load_model(const std::string& spec, const LoadOptions& options) {
+  if (auto dtype = resolve_dtype(options.dtype); !dtype) return base::pass(dtype);
+  auto text = open_model(spec);
+  if (!text) return base::pass(text);
+  return load_weights(std::move(*text), options);
 }
 
 Result<std::vector<int32_t>> Model::encode_chat(const std::vector<formats::ChatMessage>& messages, bool add_generation_prompt) const {
-  const auto* used = chat_template ? &*chat_template : nullptr;
-  if (add_generation_prompt) return encode_prompt(tokenizer, used, messages);
-  auto example = tokenize_example(tokenizer, used, {.messages = messages}, LossOn::kAll);
+  if (add_generation_prompt) return encode_prompt(tokenizer, chat(), messages);
+  auto example = tokenize_example(tokenizer, chat(), {.messages = messages}, LossOn::kAll);
   if (!example) return base::pass(example);
   return example->tokens;
 }

@@ -26,24 +26,35 @@ struct LoadOptions {
   base::fs::path adapter;        ///< a PEFT adapter to apply, or empty
 };
 
-struct Model {
+/// All of a model but its weights: enough to plan, to tokenise and to refuse before anything large is read.
+struct ModelText {
   std::string name;              ///< as asked for
   base::fs::path path;           ///< directory or .gguf
-  std::unique_ptr<Decoder> decoder;
+  DecoderConfig config;
   formats::Tokenizer tokenizer;
   std::optional<formats::ChatTemplate> chat_template;
   GenerationDefaults generation;
 
-  /// Renders messages with the model's template (a plain "role: text" form where it has none) and tokenises.
+  [[nodiscard]] const formats::ChatTemplate* chat() const { return chat_template ? &*chat_template : nullptr; }
+};
+
+struct Model : ModelText {
+  std::unique_ptr<Decoder> decoder;
+
+  /// Renders messages with the model's template (the plain form of models/prompt.h where it has none) and tokenises.
   [[nodiscard]] base::Result<std::vector<int32_t>> encode_chat(const std::vector<formats::ChatMessage>& messages,
                                                                bool add_generation_prompt) const;
 };
 
 /// `spec`: a registry name ("gemma-3-270m"), owner/name in the cache, a directory, or a .gguf file.
+[[nodiscard]] base::Result<ModelText> open_model(const std::string& spec);
+/// Reads the weights of a model that was opened.
+[[nodiscard]] base::Result<Model> load_weights(ModelText text, const LoadOptions& options = {});
+/// Both.
 [[nodiscard]] base::Result<Model> load_model(const std::string& spec, const LoadOptions& options = {});
 
-/// Only configuration, so that plans can be made before anything is loaded.
-[[nodiscard]] base::Result<DecoderConfig> load_decoder_config(const std::string& spec);
+/// Type of the weights that "auto", "f32" or "bf16" means on this machine.
+[[nodiscard]] base::Result<at::ScalarType> resolve_dtype(const std::string& dtype);
 
 /// The model and its tokenizer as a Hugging Face directory (config, generation config, tokenizer, weights in the model's type).
 /// Any LoRA in it must have been merged before (nn::Linear::merge).
