@@ -1,0 +1,1 @@
+deepseek_test(train report/report_test)
