@@ -25,17 +25,22 @@ size_t nesting(std::string_view text) {
   return deepest;
 }
 
-}  // namespace
-
-Result<nlohmann::ordered_json> parse_json(std::string_view text, size_t max_depth) {
+template <typename Json>
+Result<Json> parse(std::string_view text, size_t max_depth) {
   if (nesting(text) > max_depth) return fail("JSON is nested more than {} levels deep", max_depth);
   try {
-    return nlohmann::ordered_json::parse(text);
+    return Json::parse(text);
   } catch (const nlohmann::json::exception& error) {
     std::string reason = error.what();
     if (const auto end = reason.find("] "); end != std::string::npos) reason = reason.substr(end + 2);
     return fail("not valid JSON: {}", to_valid_utf8(reason));
   }
 }
+
+}  // namespace
+
+Result<nlohmann::ordered_json> parse_json(std::string_view text, size_t max_depth) { return parse<nlohmann::ordered_json>(text, max_depth); }
+
+Result<nlohmann::json> parse_large_json(std::string_view text, size_t max_depth) { return parse<nlohmann::json>(text, max_depth); }
 
 }  // namespace deepseek::base

@@ -11,4 +11,7 @@ namespace deepseek::base {
 /// Parses a whole text. Fails on broken JSON (with the place), ill-formed UTF-8, and nesting beyond `max_depth`.
 [[nodiscard]] Result<nlohmann::ordered_json> parse_json(std::string_view text, size_t max_depth = 128);
 
+/// The same for objects with very many keys (a vocabulary), whose order is lost: an ordered object takes quadratic time to build.
+[[nodiscard]] Result<nlohmann::json> parse_large_json(std::string_view text, size_t max_depth = 128);
+
 }  // namespace deepseek::base

@@ -47,9 +47,10 @@ class Tokenizer {
   /// The equivalent tokenizer.json (as read; built where it came from GGUF), so that merged models can be written whole.
   [[nodiscard]] std::string to_json() const;
 
- private:
-  struct Parts;
+  struct Parts;  ///< parts.h
   explicit Tokenizer(std::unique_ptr<Parts> parts);
+
+ private:
   std::unique_ptr<Parts> parts_;
 };
 

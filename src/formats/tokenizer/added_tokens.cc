@@ -1,0 +1,112 @@
+#include "formats/tokenizer/added_tokens.h"
+
+#include "formats/tokenizer/unicode.h"
+
+namespace deepseek::formats {
+namespace {
+
+bool word_ends_at(const std::string& text, size_t at) {
+  if (at == 0) return false;
+  size_t begin = at - 1;
+  while (begin > 0 && (text[begin] & 0xC0) == 0x80) --begin;
+  return is_word(next_character(text, begin));
+}
+
+bool word_begins_at(const std::string& text, size_t at) { return at < text.size() && is_word(next_character(text, at)); }
+
+size_t blanks_before(const std::string& text, size_t at) {
+  while (at > 0) {
+    size_t begin = at - 1;
+    while (begin > 0 && (text[begin] & 0xC0) == 0x80) --begin;
+    size_t read = begin;
+    if (!is_white_space(next_character(text, read))) break;
+    at = begin;
+  }
+  return at;
+}
+
+size_t blanks_after(const std::string& text, size_t at) {
+  while (at < text.size()) {
+    size_t read = at;
+    if (!is_white_space(next_character(text, read))) break;
+    at = read;
+  }
+  return at;
+}
+
+}  // namespace
+
+void TokenFinder::add(const std::string& spelling, const AddedToken& token) {
+  if (spelling.empty()) return;
+  size_t node = 0;
+  for (const char c : spelling) {
+    const auto found = nodes_[node].next.find(static_cast<unsigned char>(c));
+    if (found != nodes_[node].next.end()) {
+      node = static_cast<size_t>(found->second);
+    } else {
+      nodes_[node].next[static_cast<unsigned char>(c)] = static_cast<int32_t>(nodes_.size());
+      node = nodes_.size();
+      nodes_.emplace_back();
+    }
+  }
+  nodes_[node].token = static_cast<int32_t>(tokens_.size());
+  tokens_.push_back(token);
+}
+
+std::pair<int32_t, size_t> TokenFinder::longest(const std::string& text, size_t at, bool special) const {
+  std::pair<int32_t, size_t> best{-1, at};
+  size_t node = 0;
+  for (size_t i = at; i < text.size(); ++i) {
+    const auto found = nodes_[node].next.find(static_cast<unsigned char>(text[i]));
+    if (found == nodes_[node].next.end()) break;
+    node = static_cast<size_t>(found->second);
+    const int32_t token = nodes_[node].token;
+    if (token >= 0 && (special || !tokens_[static_cast<size_t>(token)].special)) best = {token, i + 1};
+  }
+  return best;
+}
+
+std::vector<Segment> TokenFinder::split(const std::string& text, bool special) const {
+  std::vector<Segment> out;
+  size_t done = 0;
+  for (size_t at = 0; at < text.size() && !tokens_.empty();) {
+    const auto [index, found_end] = longest(text, at, special);
+    if (index < 0) {
+      ++at;
+      continue;
+    }
+    const AddedToken& token = tokens_[static_cast<size_t>(index)];
+    size_t begin = at, end = found_end;
+    at = found_end;
+    if (begin < done) continue;
+    if (token.single_word && (word_ends_at(text, begin) || word_begins_at(text, end))) continue;
+    if (token.lstrip) begin = std::max(blanks_before(text, begin), done);
+    if (token.rstrip) end = blanks_after(text, end);
+    if (begin > done) out.push_back({-1, done, begin});
+    out.push_back({token.id, begin, end});
+    done = end;
+  }
+  if (done < text.size()) out.push_back({-1, done, text.size()});
+  return out;
+}
+
+base::Result<std::vector<AddedToken>> read_added_tokens(const Json& list) {
+  std::vector<AddedToken> out;
+  if (list.is_null()) return out;
+  if (!list.is_array()) return base::fail("added_tokens is no list");
+  for (const auto& entry : list) {
+    if (!entry.is_object() || !entry.contains("id") || !entry["id"].is_number_integer() || entry["id"].get<int64_t>() < 0 || entry["id"].get<int64_t>() >= 16'777'216) {
+      return base::fail("an added token has no sensible id");
+    }
+    AddedToken token{text_of(entry, "content"), entry["id"].get<int32_t>()};
+    token.special = flag_of(entry, "special", false);
+    token.single_word = flag_of(entry, "single_word", false);
+    token.lstrip = flag_of(entry, "lstrip", false);
+    token.rstrip = flag_of(entry, "rstrip", false);
+    token.normalized = flag_of(entry, "normalized", !token.special);
+    out.push_back(std::move(token));
+  }
+  return out;
+}
+
+}  // namespace deepseek::formats

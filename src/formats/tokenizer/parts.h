@@ -1,0 +1,36 @@
+// What a Tokenizer is made of; shared by the readers of tokenizer.json and GGUF.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <unordered_map>
+
+#include "formats/tokenizer/added_tokens.h"
+#include "formats/tokenizer/component.h"
+#include "formats/tokenizer/token_model.h"
+#include "formats/tokenizer/tokenizer.h"
+
+namespace deepseek::formats {
+
+struct Tokenizer::Parts {
+  std::unique_ptr<Normalizer> normalizer;
+  std::unique_ptr<PreTokenizer> pre_tokenizer;
+  std::unique_ptr<TokenModel> model;
+  std::unique_ptr<TokenDecoder> decoder;
+  Template around;
+  std::map<int32_t, AddedToken> added;
+  std::unordered_map<std::string, int32_t> added_ids;
+  TokenFinder raw_tokens, normalized_tokens;
+  std::optional<int32_t> bos, eos, pad;
+  std::string source;                  ///< the tokenizer.json as read; empty where it came from GGUF
+  std::function<std::string()> write;  ///< makes it then
+
+  void add(AddedToken token);
+  [[nodiscard]] std::vector<int32_t> encode(std::string_view text, bool special) const;
+};
+
+/// From the JSON of a tokenizer.json.
+[[nodiscard]] base::Result<std::unique_ptr<Tokenizer::Parts>> make_parts(const Json& json);
+
+}  // namespace deepseek::formats

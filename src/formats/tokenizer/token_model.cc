@@ -1,0 +1,206 @@
+#include "formats/tokenizer/token_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "formats/tokenizer/bpe.h"
+#include "formats/tokenizer/unicode.h"
+
+namespace deepseek::formats {
+namespace {
+
+using base::fail;
+using base::Result;
+using Made = Result<std::unique_ptr<TokenModel>>;
+
+constexpr int64_t kMaxId = 16'777'216;
+
+Result<Vocabulary> vocabulary_of(const Json& json) {
+  const auto vocab = json.find("vocab");
+  if (vocab == json.end()) return fail("the model has no vocab");
+  return Vocabulary::from_json(*vocab);
+}
+
+class WordLevel : public TokenModel {
+ public:
+  WordLevel(Vocabulary vocabulary, int32_t unknown) : TokenModel(std::move(vocabulary)), unknown_(unknown) {}
+  void encode(std::string_view piece, std::vector<int32_t>& ids) const override {
+    const int32_t id = vocabulary_.find(piece);
+    if (id >= 0 || unknown_ >= 0) ids.push_back(id >= 0 ? id : unknown_);
+  }
+
+ private:
+  int32_t unknown_;
+};
+
+class WordPiece : public TokenModel {
+ public:
+  WordPiece(Vocabulary vocabulary, int32_t unknown, std::string prefix, size_t max_characters)
+      : TokenModel(std::move(vocabulary)), unknown_(unknown), prefix_(std::move(prefix)), max_characters_(max_characters) {}
+
+  // The longest piece that is known, again and again; a word with any part unknown is unknown whole.
+  void encode(std::string_view word, std::vector<int32_t>& ids) const override {
+    const auto characters = static_cast<size_t>(std::count_if(word.begin(), word.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+    std::vector<int32_t> found;
+    bool known = characters <= max_characters_;
+    for (size_t begin = 0; known && begin < word.size();) {
+      size_t end = word.size();
+      int32_t id = -1;
+      for (; end > begin; --end) {
+        if (end < word.size() && (word[end] & 0xC0) == 0x80) continue;
+        const std::string_view part = word.substr(begin, end - begin);
+        id = begin == 0 ? vocabulary_.find(part) : vocabulary_.find(prefix_ + std::string(part));
+        if (id >= 0) break;
+      }
+      known = id >= 0;
+      found.push_back(id);
+      begin = end;
+    }
+    if (!known) found.assign(unknown_ >= 0 ? 1 : 0, unknown_);
+    ids.insert(ids.end(), found.begin(), found.end());
+  }
+
+ private:
+  int32_t unknown_;
+  std::string prefix_;
+  size_t max_characters_;
+};
+
+class Unigram : public TokenModel {
+ public:
+  Unigram(Vocabulary vocabulary, std::vector<double> scores, int32_t unknown, bool byte_fallback)
+      : TokenModel(std::move(vocabulary)), scores_(std::move(scores)), unknown_(unknown), byte_fallback_(byte_fallback) {
+    double least = 0;
+    for (const double score : scores_) least = std::min(least, score);
+    unknown_score_ = least - 10.0;
+    for (size_t id = 0; id < vocabulary_.size(); ++id) longest_ = std::max(longest_, vocabulary_.token(static_cast<int32_t>(id)).size());
+  }
+
+  // Viterbi: the segmentation whose scores add up to the most.
+  void encode(std::string_view text, std::vector<int32_t>& ids) const override {
+    struct Node {
+      double score = 0;
+      size_t from = std::string_view::npos;
+      int32_t id = -1;
+    };
+    std::vector<Node> best(text.size() + 1);
+    for (size_t begin = 0; begin < text.size(); begin += utf8_length(text[begin])) {
+      const double score = best[begin].score;
+      const size_t character = utf8_length(text[begin]);
+      bool single = false;
+      const auto offer = [&](size_t end, double gain, int32_t id) {
+        Node& node = best[end];
+        if (node.from == std::string_view::npos || score + gain > node.score) node = {score + gain, begin, id};
+      };
+      for (size_t end = begin + character; end <= text.size() && end - begin <= longest_;) {
+        const int32_t id = vocabulary_.find(text.substr(begin, end - begin));
+        if (id >= 0) {
+          offer(end, scores_[static_cast<size_t>(id)], id);
+          single = single || end == begin + character;
+        }
+        if (end == text.size()) break;
+        end += utf8_length(text[end]);
+      }
+      if (!single) offer(begin + character, unknown_score_, -1);
+    }
+    struct Part {
+      size_t begin, end;
+      int32_t id;
+    };
+    std::vector<Part> parts;
+    for (size_t end = text.size(); end > 0;) {
+      const Node& node = best[end];
+      // Neighbouring unknown characters are one unknown piece.
+      if (node.id < 0 && !parts.empty() && parts.back().id < 0) {
+        parts.back().begin = node.from;
+      } else {
+        parts.push_back({node.from, end, node.id});
+      }
+      end = node.from;
+    }
+    for (auto part = parts.rbegin(); part != parts.rend(); ++part) append(text.substr(part->begin, part->end - part->begin), part->id, ids);
+  }
+
+ private:
+  void append(std::string_view piece, int32_t id, std::vector<int32_t>& ids) const {
+    if (id < 0) id = vocabulary_.find(piece);
+    if (id >= 0) {
+      ids.push_back(id);
+      return;
+    }
+    std::vector<int32_t> bytes;
+    if (byte_fallback_) {
+      for (const char c : piece) bytes.push_back(vocabulary_.find(byte_token(static_cast<unsigned char>(c))));
+      if (std::find(bytes.begin(), bytes.end(), -1) == bytes.end()) {
+        ids.insert(ids.end(), bytes.begin(), bytes.end());
+        return;
+      }
+    }
+    if (unknown_ >= 0) ids.push_back(unknown_);
+  }
+  std::vector<double> scores_;
+  int32_t unknown_;
+  bool byte_fallback_;
+  double unknown_score_ = 0;
+  size_t longest_ = 1;
+};
+
+Made make_unigram(const Json& json) {
+  const auto vocab = json.find("vocab");
+  if (vocab == json.end() || !vocab->is_array()) return fail("a Unigram model has no list of pieces");
+  Vocabulary vocabulary;
+  std::vector<double> scores;
+  for (const auto& entry : *vocab) {
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) return fail("a Unigram piece is not [text, score]");
+    vocabulary.add(entry[0].get<std::string>(), static_cast<int32_t>(scores.size()));
+    scores.push_back(entry[1].get<double>());
+    if (!std::isfinite(scores.back())) return fail("the score of piece {} is not finite", scores.size() - 1);
+  }
+  int64_t unknown = -1;
+  if (const auto id = json.find("unk_id"); id != json.end() && id->is_number_integer()) unknown = id->get<int64_t>();
+  if (unknown >= static_cast<int64_t>(scores.size())) return fail("unk_id {} is outside the vocabulary", unknown);
+  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), static_cast<int32_t>(std::max<int64_t>(unknown, -1)), flag_of(json, "byte_fallback", false));
+}
+
+}  // namespace
+
+Result<Vocabulary> Vocabulary::from_json(const Json& object) {
+  if (!object.is_object()) return fail("the vocab is no object");
+  Vocabulary out;
+  out.ids_.reserve(object.size());
+  for (const auto& [token, id] : object.items()) {
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= kMaxId) return fail("the token '{}' has no sensible id", token);
+    out.add(token, id.get<int32_t>());
+  }
+  return out;
+}
+
+void Vocabulary::add(std::string token, int32_t id) {
+  if (static_cast<size_t>(id) >= tokens_.size()) tokens_.resize(static_cast<size_t>(id) + 1);
+  tokens_[static_cast<size_t>(id)] = token;
+  ids_.insert_or_assign(std::move(token), id);
+}
+
+const std::string& Vocabulary::token(int32_t id) const {
+  static const std::string kNone;
+  return id >= 0 && static_cast<size_t>(id) < tokens_.size() ? tokens_[static_cast<size_t>(id)] : kNone;
+}
+
+Made make_token_model(const Json& json) {
+  if (!json.is_object()) return fail("the tokenizer has no model");
+  std::string type = text_of(json, "type");
+  if (type.empty()) type = json.contains("merges") ? "BPE" : json.contains("unk_id") ? "Unigram" : "WordPiece";  // files before version 0.9
+  if (type == "Unigram") return make_unigram(json);
+  if (type != "BPE" && type != "WordPiece" && type != "WordLevel") return fail("the model '{}' is not known", type);
+  auto vocabulary = vocabulary_of(json);
+  if (!vocabulary) return base::pass(vocabulary);
+  if (type == "BPE") return make_bpe(json, std::move(*vocabulary));
+  const int32_t unknown = vocabulary->find(text_of(json, "unk_token", type == "WordPiece" ? "[UNK]" : "<unk>"));
+  if (type == "WordLevel") return std::make_unique<WordLevel>(std::move(*vocabulary), unknown);
+  const auto most = json.find("max_input_chars_per_word");
+  return std::make_unique<WordPiece>(std::move(*vocabulary), unknown, text_of(json, "continuing_subword_prefix", "##"),
+                                     most != json.end() && most->is_number_unsigned() ? most->get<size_t>() : 100);
+}
+
+}  // namespace deepseek::formats

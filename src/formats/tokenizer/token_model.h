@@ -1,0 +1,57 @@
+// The models of tokenizer.json: BPE, Unigram, WordPiece, WordLevel. A piece of text becomes ids.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "formats/tokenizer/component.h"
+
+namespace deepseek::formats {
+
+/// Spellings by id and ids by spelling.
+class Vocabulary {
+ public:
+  [[nodiscard]] static base::Result<Vocabulary> from_json(const Json& object);
+  void add(std::string token, int32_t id);
+  [[nodiscard]] int32_t find(std::string_view token) const {
+    const auto found = ids_.find(token);
+    return found == ids_.end() ? -1 : found->second;
+  }
+  [[nodiscard]] const std::string& token(int32_t id) const;
+  [[nodiscard]] size_t size() const { return tokens_.size(); }  ///< the largest id and one
+
+ private:
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+  };
+  std::vector<std::string> tokens_;
+  std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> ids_;
+};
+
+class TokenModel {
+ public:
+  virtual ~TokenModel() = default;
+  virtual void encode(std::string_view piece, std::vector<int32_t>& ids) const = 0;
+  [[nodiscard]] const Vocabulary& vocabulary() const { return vocabulary_; }
+
+ protected:
+  explicit TokenModel(Vocabulary vocabulary) : vocabulary_(std::move(vocabulary)) {}
+  Vocabulary vocabulary_;
+};
+
+/// From the "model" object of a tokenizer.json. Errors: an unknown type, ids that are negative or absurd, merges whose parts
+/// or result are not in the vocabulary.
+[[nodiscard]] base::Result<std::unique_ptr<TokenModel>> make_token_model(const Json& json);
+
+/// SentencePiece's BPE as GGUF stores it: a score for each piece, the highest first; unknown characters become byte tokens.
+[[nodiscard]] std::unique_ptr<TokenModel> make_scored_bpe(Vocabulary vocabulary, std::vector<float> scores, int32_t unknown);
+/// The merges that Transformers derives from such scores, in its order.
+[[nodiscard]] std::vector<std::pair<std::string, std::string>> derived_merges(const Vocabulary& vocabulary, const std::vector<float>& scores,
+                                                                              const std::vector<bool>& skipped);
+
+}  // namespace deepseek::formats

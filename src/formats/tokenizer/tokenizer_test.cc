@@ -1,0 +1,117 @@
+// Tokenizers: special tokens, streams of text, and descriptions that are broken or hostile.
+#include "formats/tokenizer/tokenizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/text.h"
+
+namespace deepseek::formats {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+const base::fs::path kGolden = DEEPSEEK_SOURCE_DIR "/tests/golden/tokenizers";
+
+Tokenizer open(const char* name) {
+  auto tokenizer = Tokenizer::open(kGolden / name);
+  EXPECT_TRUE(tokenizer) << (tokenizer ? "" : tokenizer.error().message);
+  return std::move(*tokenizer);
+}
+
+TEST(Tokenizer, SpecialTokensAreRecognisedUnlessTheTextIsAUsers) {
+  const Tokenizer tokenizer = open("small-llama.json");
+  const auto bos = tokenizer.bos_id(), eos = tokenizer.eos_id();
+  ASSERT_TRUE(bos && eos);
+  EXPECT_EQ(tokenizer.token(*bos), "<s>");
+  EXPECT_THAT(tokenizer.encode("", true), ElementsAre(*bos));
+  EXPECT_TRUE(tokenizer.encode("", false).empty());
+  const auto special = tokenizer.encode("a</s>", false), plain = tokenizer.encode_plain("a</s>");
+  EXPECT_EQ(special.back(), *eos);
+  EXPECT_EQ(std::count(plain.begin(), plain.end(), *eos), 0);
+  EXPECT_EQ(tokenizer.decode(plain), "a</s>");
+  EXPECT_EQ(tokenizer.decode(special), "a");
+  EXPECT_EQ(tokenizer.decode(special, false), "a</s>");
+  EXPECT_TRUE(tokenizer.is_special(*eos));
+  EXPECT_FALSE(tokenizer.is_special(-5));
+  EXPECT_EQ(tokenizer.token(99'999'999), "");
+  EXPECT_EQ(tokenizer.decode({-1, 99'999'999}), "");
+}
+
+TEST(Tokenizer, IllFormedTextBecomesReplacementCharacters) {
+  const Tokenizer tokenizer = open("small-llama.json");
+  EXPECT_EQ(tokenizer.encode("a\xFF" "b"), tokenizer.encode("a\uFFFD" "b"));
+  EXPECT_EQ(tokenizer.encode("\xED\xA0\x80"), tokenizer.encode("\uFFFD\uFFFD\uFFFD"));
+}
+
+TEST(Tokenizer, ALongRunWithoutBordersIsNotQuadratic) {
+  const Tokenizer tokenizer = open("small-llama.json");
+  std::string text;
+  for (int i = 0; i < 200'000; ++i) text += static_cast<char>('a' + i * 7 % 26);
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+}
+
+TEST(StreamDecoder, GivesWholeCharactersAndAllOfTheText) {
+  for (const char* name : {"small-llama.json", "small-roberta.json"}) {
+    const Tokenizer tokenizer = open(name);
+    const std::string text = "Zinsen 利率 👩\u200d👩\u200d👧 naïve \n end";
+    const auto ids = tokenizer.encode(text, false);
+    StreamDecoder stream(tokenizer);
+    std::string streamed;
+    for (const int32_t id : ids) {
+      const std::string piece = stream.push(id);
+      EXPECT_TRUE(base::is_utf8(piece));
+      streamed += piece;
+    }
+    streamed += stream.finish();
+    EXPECT_EQ(streamed, tokenizer.decode(ids)) << name;
+  }
+}
+
+std::string refusal(const std::string& json) {
+  auto tokenizer = Tokenizer::parse(json);
+  return tokenizer ? "accepted" : tokenizer.error().message;
+}
+
+std::string with_model(const std::string& model, const std::string& rest = "") { return R"({"model":)" + model + rest + "}"; }
+
+TEST(Tokenizer, BrokenDescriptionsGiveOneSentence) {
+  EXPECT_THAT(refusal(""), HasSubstr("not valid JSON"));
+  EXPECT_THAT(refusal("[]"), HasSubstr("JSON object"));
+  EXPECT_THAT(refusal("{}"), HasSubstr("has no model"));
+  EXPECT_THAT(refusal(with_model(R"({"type":"Magic"})")), HasSubstr("the model 'Magic' is not known"));
+  EXPECT_THAT(refusal(with_model(R"({"type":"BPE","merges":[]})")), HasSubstr("no vocab"));
+  EXPECT_THAT(refusal(with_model(R"({"type":"BPE","vocab":{"a":-1},"merges":[]})")), HasSubstr("no sensible id"));
+  EXPECT_THAT(refusal(with_model(R"({"type":"BPE","vocab":{"a":4000000000},"merges":[]})")), HasSubstr("no sensible id"));
+  EXPECT_THAT(refusal(with_model(R"({"type":"BPE","vocab":{"a":0},"merges":["a b"]})")), HasSubstr("not in the vocabulary"));
+  EXPECT_THAT(refusal(with_model(R"({"type":"BPE","vocab":{"a":0},"merges":[7]})")), HasSubstr("a merge is neither"));
+  EXPECT_THAT(refusal(with_model(R"({"type":"Unigram","vocab":[["a"]]})")), HasSubstr("is not [text, score]"));
+  EXPECT_THAT(refusal(with_model(R"({"type":"Unigram","unk_id":9,"vocab":[["a",-1]]})")), HasSubstr("unk_id 9"));
+  const std::string sound = R"({"type":"WordLevel","vocab":{"a":0},"unk_token":"a"})";
+  EXPECT_EQ(refusal(with_model(sound)), "accepted");
+  EXPECT_THAT(refusal(with_model(sound, R"(,"normalizer":{"type":"Strange"})")), HasSubstr("the normalizer 'Strange'"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"pre_tokenizer":{"type":"Strange"})")), HasSubstr("the pre-tokenizer 'Strange'"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"decoder":{"type":"Strange"})")), HasSubstr("the decoder 'Strange'"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"post_processor":{"type":"Strange"})")), HasSubstr("the post-processor 'Strange'"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"post_processor":{"type":"BertProcessing"})")), HasSubstr("description is broken"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"added_tokens":[{"content":"x"}])")), HasSubstr("no sensible id"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(("},"behavior":"Isolated"})")), HasSubstr("is wrong at character"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"normalizer":{"type":"Precompiled","precompiled_charsmap":"////////"})")), HasSubstr("shorter than it says"));
+  EXPECT_THAT(refusal(std::string(100'000, '[')), HasSubstr("nested more than"));
+}
+
+TEST(Tokenizer, AHostileExpressionEnds) {
+  const auto tokenizer = Tokenizer::parse(with_model(R"({"type":"WordLevel","vocab":{"a":0},"unk_token":"a"})",
+                                                     R"(,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a+)+$"},"behavior":"Isolated"})"));
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  EXPECT_FALSE(tokenizer->encode(std::string(5'000, 'a') + "b").empty());
+}
+
+TEST(Tokenizer, ADirectoryWithoutOneSaysSo) {
+  auto tokenizer = Tokenizer::open(DEEPSEEK_SOURCE_DIR);
+  ASSERT_FALSE(tokenizer);
+  EXPECT_THAT(tokenizer.error().message, HasSubstr("has no tokenizer.json"));
+}
+
+}  // namespace
+}  // namespace deepseek::formats
