@@ -1,0 +1,1 @@
+deepseek_test(formats dataset/dataset_test)
