@@ -34,6 +34,10 @@ base::Result<Metrics> Metrics::open(const base::fs::path& path, std::optional<in
     kept = lines_until(*content, *resume_step);
   }
   if (auto done = base::write_file_atomically(path, kept); !done) return base::pass(done);
+  return append(path);
+}
+
+base::Result<Metrics> Metrics::append(const base::fs::path& path) {
   Metrics metrics;
   metrics.path_ = path;
   metrics.file_.reset(std::fopen(path.c_str(), "a"));

@@ -14,6 +14,8 @@ class Metrics {
  public:
   /// Starts the file anew, or, with a step to resume from, keeps the lines up to that step.
   [[nodiscard]] static base::Result<Metrics> open(const base::fs::path& path, std::optional<int64_t> resume_step);
+  /// Goes on at the end of a file that is there.
+  [[nodiscard]] static base::Result<Metrics> append(const base::fs::path& path);
   [[nodiscard]] base::Status write(const nlohmann::ordered_json& line);
 
  private:

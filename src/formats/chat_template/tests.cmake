@@ -1,0 +1,1 @@
+deepseek_test(formats chat_template/chat_template_test)

@@ -1,0 +1,1 @@
+deepseek_test(models hub/hub_test)
