@@ -156,7 +156,7 @@ std::vector<Chart> make_charts(const RunRecord& run) {
 
 std::string to_svg(const Chart& chart) {
   const Frame frame{range_of(chart, &Point::x, false), range_of(chart, &Point::y, chart.from_zero)};
-  std::string svg = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth, kHeight,
+  std::string svg = fmt::format("<svg class=\"plain\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth, kHeight,
                                 escape_html(chart.title + " by step"));
   svg += svg_axes(chart, frame);
   for (const Series& series : chart.series) svg += svg_series(series, frame);

@@ -13,7 +13,7 @@ body { margin: 0 auto; padding: 32px 20px 60px; max-width: 980px; background: va
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 24px; margin: 0 0 4px; overflow-wrap: anywhere; } h2 { font-size: 17px; margin: 34px 0 10px; }
 p.sub, .note { color: var(--soft); margin: 0; overflow-wrap: anywhere; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 24px 0 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 12px; margin: 24px 0 0; }
 .tile, .chart, .table { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .tile { padding: 12px 16px; } .tile b { display: block; font-size: 23px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: 13px; } .good b { color: var(--good); }
@@ -25,10 +25,10 @@ tr:last-child td { border-bottom: 0; } th { color: var(--soft); font-weight: 500
 td { overflow-wrap: anywhere; white-space: pre-wrap; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 table.answers { table-layout: fixed; min-width: 640px; }
 code { font: 13px ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
-svg text { fill: var(--soft); font: 12px system-ui, sans-serif; } svg .grid { stroke: var(--line); }
-svg .stage { stroke: var(--soft); stroke-dasharray: 4 4; } svg path { fill: none; stroke-width: 2; stroke-linejoin: round; }
-svg path.c1 { stroke: var(--c1); } svg path.c2 { stroke: var(--c2); } svg circle.c2 { fill: var(--c2); }
-svg path.faint { stroke-width: 1; opacity: .35; }
+.plain text { fill: var(--soft); font: 12px system-ui, sans-serif; } .plain .grid { stroke: var(--line); }
+.plain .stage { stroke: var(--soft); stroke-dasharray: 4 4; }
+.plain path { fill: none; stroke-width: 2; stroke-linejoin: round; } .plain path.faint { stroke-width: 1; opacity: .35; }
+.plain path.c1 { stroke: var(--c1); } .plain path.c2 { stroke: var(--c2); } .plain circle.c2 { fill: var(--c2); }
 .legend { margin: 4px 0 0; font-size: 13px; color: var(--soft); } .legend span { margin-right: 14px; }
 .legend span::before { content: ""; display: inline-block; width: 14px; height: 3px; margin-right: 6px; vertical-align: 4px;
   background: var(--c1); }
@@ -45,9 +45,10 @@ const char* const kPageScript = R"js(
     const soft = colour("--soft"), line = colour("--line");
     const axis = { labelColor: soft, titleColor: soft, gridColor: line, domainColor: line, tickColor: line,
                    titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12 };
-    const config = { background: "transparent", view: { stroke: null }, axis, axisX: { grid: false, format: "~s" },
+    const config = { background: "transparent", view: { stroke: null }, axis, axisX: { grid: false, format: "~s", tickCount: 8, labelOverlap: true },
                      font: "system-ui, sans-serif", rule: { color: soft }, text: { color: soft, fontSize: 12 },
-                     legend: { orient: "bottom", labelColor: soft, labelFontSize: 13, symbolType: "stroke", symbolStrokeWidth: 3 } };
+                     legend: { orient: "bottom", labelColor: soft, labelFontSize: 13, symbolType: "stroke", symbolStrokeWidth: 3,
+                               symbolOpacity: 1 } };
     for (const [id, original] of Object.entries(specs)) {
       const spec = structuredClone(original);
       const scale = { domain: spec.usermeta.names, range: spec.usermeta.colours.map(c => colour("--c" + c)) };

@@ -64,13 +64,15 @@ Losses losses_of(const RunRecord& run) {
   return losses;
 }
 
+std::string loss_text(double loss) { return std::abs(loss) < 1e4 ? fmt::format("{:.4f}", loss) : short_number(loss); }
+
 std::string summary(const RunRecord& run) {
   const Losses losses = losses_of(run);
   const double fall = (1 - losses.best / losses.base) * 100;
   std::string html = "<div class=\"tiles\">";
-  html += tile("held-out loss of the base model", short_number(losses.base));
+  html += tile("held-out loss of the base model", loss_text(losses.base));
   html += tile(losses.best_step < 0 ? "best held-out loss" : fmt::format("best held-out loss, step {}", losses.best_step),
-               short_number(losses.best));
+               loss_text(losses.best));
   html += tile(fall < 0 ? "rise of held-out loss" : "fall of held-out loss",
                std::isfinite(fall) ? fmt::format("{:.1f} %", std::abs(fall)) : "–", fall > 0);
   const double trained = number(run.start, "parameters_trained"), total = number(run.start, "parameters_total");
@@ -79,7 +81,8 @@ std::string summary(const RunRecord& run) {
                              (1 - trained / total) * 100),
                  count(run.start, "parameters_trained"));
   }
-  html += tile("steps of " + count(run.start, "steps_total"), run.steps.empty() ? "0" : short_number(static_cast<double>(run.steps.rbegin()->first)));
+  const int64_t done = run.steps.empty() ? 0 : run.steps.rbegin()->first;
+  html += tile("steps of " + count(run.start, "steps_total"), base::with_commas(static_cast<uint64_t>(done)));
   const double seconds = number(run.end, "seconds");
   const std::string reason = text(run.end, "reason");
   html += tile(run.end.empty() ? "no end recorded" : reason.empty() ? "ended" : reason,
