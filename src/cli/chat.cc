@@ -1,0 +1,134 @@
+// chat: a conversation that remembers.
+#include <unistd.h>
+
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "base/signals.h"
+#include "cli/command.h"
+#include "cli/sampling_options.h"
+
+namespace deepseek::cli {
+namespace {
+
+using base::Status;
+
+struct Arguments : GenerationArguments {
+  std::string system;
+};
+
+constexpr const char* kHelp = "/reset forgets, /system TEXT sets the system message, /save FILE writes the conversation as JSON, /quit ends; Ctrl-C stops an answer\n";
+
+class Conversation {
+ public:
+  Conversation(const Arguments& a, const Context& context, models::Model model)
+      : arguments_(a), context_(context), model_(std::move(model)), chat_(*model_.decoder, model_.tokenizer), terminal_(::isatty(STDIN_FILENO) != 0) {
+    if (!a.system.empty()) messages_.push_back({"system", a.system});
+  }
+
+  Status run() {
+    if (terminal_ && !context_.quiet) base::log_info(std::string("type a question; ") + kHelp);
+    for (std::string line;;) {
+      if (terminal_) context_.print("> ");
+      if (!std::getline(std::cin, line)) {
+        if (!base::interrupted() || !terminal_) break;
+        base::clear_interruption();  // Ctrl-C at the prompt: a fresh line
+        std::cin.clear();
+        ::clearerr(stdin);
+        context_.print("\n");
+        continue;
+      }
+      if (line == "/quit" || line == "/exit") break;
+      if (line.starts_with('/')) {
+        command(line);
+      } else if (!line.empty()) {
+        if (auto done = answer(line); !done) return done;
+      }
+    }
+    if (terminal_) context_.print("\n");
+    return {};
+  }
+
+ private:
+  void command(const std::string& line) {
+    const size_t blank = line.find(' ');
+    const std::string name = line.substr(0, blank), rest = blank == std::string::npos ? "" : line.substr(blank + 1);
+    if (name == "/reset") {
+      const bool keep = !messages_.empty() && messages_[0].role == "system";
+      messages_.resize(keep ? 1 : 0);
+      chat_.reset();
+    } else if (name == "/system") {
+      messages_.clear();
+      if (!rest.empty()) messages_.push_back({"system", rest});
+      chat_.reset();
+    } else if (name == "/save" && !rest.empty()) {
+      save(rest);
+    } else {
+      base::log_info(kHelp);
+    }
+  }
+
+  void save(const std::string& file) const {
+    nlohmann::ordered_json json = nlohmann::ordered_json::array();
+    for (const auto& message : messages_) json.push_back({{"role", message.role}, {"content", message.content}});
+    const auto text = nlohmann::ordered_json{{"messages", json}}.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    if (auto done = base::write_file_atomically(file, text); !done) base::log_error(done.error().message);
+  }
+
+  Status answer(const std::string& question) {
+    messages_.push_back({"user", question});
+    auto ids = model_.encode_chat(messages_, true);
+    if (!ids) return base::pass(ids);
+    auto options = generation_options(arguments_, model_);
+    options.sampling.seed += messages_.size();
+    if (!model_.chat_template) options.stop.push_back("\nQuestion:");
+    bool begun = false;
+    options.on_text = [&](std::string_view piece) {
+      std::string text(piece);
+      if (!begun) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
+      begun = begun || !text.empty();
+      return context_.print(text);
+    };
+    auto out = chat_.reply(*ids, options);
+    if (base::interrupted() && terminal_) base::clear_interruption();
+    if (!out) {
+      messages_.pop_back();
+      if (!terminal_) return base::pass(out);
+      base::log_error(out.error().message + "; /reset begins anew");
+      return {};
+    }
+    context_.print("\n");
+    out->text.erase(0, std::min(out->text.find_first_not_of(' '), out->text.size()));
+    messages_.push_back({"assistant", out->text});
+    return {};
+  }
+
+  const Arguments& arguments_;
+  const Context& context_;
+  models::Model model_;
+  engine::Chat chat_;
+  std::vector<formats::ChatMessage> messages_;
+  bool terminal_;
+};
+
+Status chat(const Arguments& a, const Context& context) {
+  if (auto sound = check_generation(a); !sound) return sound;
+  auto model = models::load_model(a.model, {.dtype = a.dtype, .adapter = a.adapter});
+  if (!model) return base::pass(model);
+  return Conversation(a, context, std::move(*model)).run();
+}
+
+}  // namespace
+
+Command chat_command() {
+  return {"chat", "talk with a model", "deepseek-cli chat --model gemma-3-270m --adapter my-adapter", [](CLI::App& app, const Context& context) {
+            auto a = std::make_shared<Arguments>();
+            add_generation_options(app, *a);
+            app.add_option("--system", a->system, "a system message");
+            return std::function<Status()>([a, &context] { return chat(*a, context); });
+          }};
+}
+
+}  // namespace deepseek::cli

@@ -1,0 +1,155 @@
+// eval: loss, exact match and F1 on question sets; perplexity on text.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/progress.h"
+#include "base/signals.h"
+#include "base/text.h"
+#include "cli/command.h"
+#include "engine/answer_metrics.h"
+#include "engine/generator.h"
+#include "engine/perplexity.h"
+#include "formats/dataset/dataset.h"
+#include "models/model.h"
+#include "models/prompt.h"
+
+namespace deepseek::cli {
+namespace {
+
+using base::Status;
+using Json = nlohmann::ordered_json;
+
+struct Arguments {
+  std::string model, adapter, dataset, text, split, dtype = "auto";
+  int64_t limit = 0, max_new_tokens = 128, window = 0, stride = 0;
+  bool no_generate = false;
+};
+
+Status text_perplexity(const Arguments& a, const models::Model& model, const Context& context, Json& out) {
+  auto text = base::read_file(a.text, size_t{256} << 20);
+  if (!text) return base::pass(text);
+  engine::EvaluateOptions options{.window = a.window, .stride = a.stride};
+  base::Progress progress("perplexity", 0, "token");
+  if (!context.quiet) options.on_progress = [&](int64_t done, int64_t) { progress.update(static_cast<uint64_t>(done)); };
+  options.stop_requested = [] { return base::interrupted(); };
+  auto result = engine::evaluate_text(*model.decoder, model.tokenizer.encode(*text), options);
+  progress.finish();
+  if (!result) return base::pass(result);
+  out["loss"] = result->mean_loss;
+  out["perplexity"] = result->perplexity;
+  out["tokens"] = result->tokens;
+  return {};
+}
+
+std::vector<formats::Example> chosen(std::vector<formats::Example> examples, const Arguments& a) {
+  if (!a.split.empty()) std::erase_if(examples, [&](const auto& example) { return example.split != a.split; });
+  if (a.limit > 0 && static_cast<size_t>(a.limit) < examples.size()) examples.resize(static_cast<size_t>(a.limit));
+  return examples;
+}
+
+Status answers_loss(const models::Model& model, const std::vector<formats::Example>& examples, Json& out) {
+  std::vector<engine::ScoredSequence> sequences;
+  for (const auto& example : examples) {
+    auto tokens = models::tokenize_example(model.tokenizer, model.chat(), example, models::LossOn::kAnswer);
+    if (!tokens) return base::pass(tokens);
+    sequences.push_back({std::move(tokens->tokens), std::move(tokens->counts)});
+  }
+  auto result = engine::evaluate_answers(*model.decoder, sequences, {.stop_requested = [] { return base::interrupted(); }});
+  if (!result) return base::pass(result);
+  out["loss"] = result->mean_loss;
+  out["perplexity"] = result->perplexity;
+  out["tokens"] = result->tokens;
+  return {};
+}
+
+Status generated_scores(const Arguments& a, const models::Model& model, const std::vector<formats::Example>& examples, const Context& context, Json& out) {
+  base::Progress progress("answers", examples.size(), "answer");
+  double exact = 0, f1 = 0;
+  int64_t done = 0, numbers = 0, right = 0;
+  engine::GenerateOptions options;
+  options.max_new_tokens = a.max_new_tokens;
+  options.sampling.temperature = 0;
+  options.eos_ids = model.generation.eos_ids;
+  if (!model.chat_template) options.stop = {"\nQuestion:"};
+  options.stop_requested = [] { return base::interrupted(); };
+  for (const auto& example : examples) {
+    if (base::interrupted()) return base::fail("interrupted after {} of {} answers", done, examples.size());
+    if (example.messages.size() < 2) continue;
+    auto prompt = model.encode_chat({example.messages.begin(), example.messages.end() - 1}, true);
+    if (!prompt) return base::pass(prompt);
+    auto text = engine::generate(*model.decoder, model.tokenizer, *prompt, options);
+    if (!text) return base::pass(text);
+    const auto& gold = example.messages.back().content;
+    const auto score = engine::score_answer(text->text, {gold});
+    exact += score.exact_match;
+    f1 += score.f1;
+    if (gold.find("Answer:") != std::string::npos || gold.find("答案") != std::string::npos) {
+      ++numbers;
+      right += engine::numeric_match(text->text, gold).value_or(false) ? 1 : 0;
+    }
+    ++done;
+    if (!context.quiet) progress.update(static_cast<uint64_t>(done), fmt::format("F1 {:.3f}", f1 / static_cast<double>(done)));
+  }
+  if (done == 0) return {};
+  out["exact_match"] = exact / static_cast<double>(done);
+  out["f1"] = f1 / static_cast<double>(done);
+  if (numbers > 0) out["numeric_match"] = static_cast<double>(right) / static_cast<double>(numbers);
+  out["answers"] = done;
+  return {};
+}
+
+Status evaluate(const Arguments& a, const Context& context) {
+  if (a.dataset.empty() == a.text.empty()) return base::refuse("give either --dataset (questions) or --text (a file to read)");
+  if (a.limit < 0 || a.max_new_tokens < 1) return base::refuse("--limit must not be negative and --max_new_tokens must be 1 or more");
+  std::vector<formats::Example> examples;
+  Json out{{"model", a.model}};
+  if (!a.adapter.empty()) out["adapter"] = a.adapter;
+  if (!a.dataset.empty()) {
+    auto dataset = formats::read_dataset(a.dataset);
+    if (!dataset) return base::pass(dataset);
+    examples = chosen(std::move(dataset->examples), a);
+    if (examples.empty()) return base::refuse("{} has no rows of split '{}'", a.dataset, a.split);
+    out["dataset"] = a.dataset;
+    out["rows"] = examples.size();
+  }
+  auto model = models::load_model(a.model, {.dtype = a.dtype, .adapter = a.adapter});
+  if (!model) return base::pass(model);
+  if (!a.text.empty()) {
+    if (auto done = text_perplexity(a, *model, context, out); !done) return done;
+  } else {
+    if (auto done = answers_loss(*model, examples, out); !done) return done;
+    if (!a.no_generate && !examples[0].messages.empty()) {
+      if (auto done = generated_scores(a, *model, examples, context, out); !done) return done;
+    }
+  }
+  if (context.json) {
+    context.print(out.dump() + "\n");
+    return {};
+  }
+  std::string table;
+  for (const auto& [key, value] : out.items()) table += fmt::format("{:<14}{}\n", key, value.is_number_float() ? fmt::format("{:.4f}", value.get<double>()) : value.is_string() ? value.get<std::string>() : value.dump());
+  context.print(table);
+  return {};
+}
+
+}  // namespace
+
+Command eval_command() {
+  return {"eval", "measure a model on questions or text", "deepseek-cli eval --model gemma-3-270m --dataset data/finance_qa.json --split test", [](CLI::App& app, const Context& context) {
+            auto a = std::make_shared<Arguments>();
+            app.add_option("--model", a->model, "name, directory or .gguf")->required();
+            app.add_option("--adapter", a->adapter, "a PEFT adapter's directory");
+            app.add_option("--dataset", a->dataset, "questions with answers: loss, exact match, F1");
+            app.add_option("--split", a->split, "only rows of this split: train, validation, test");
+            app.add_option("--text", a->text, "a text file: perplexity");
+            app.add_option("--limit", a->limit, "rows; 0: all")->capture_default_str();
+            app.add_option("--max_new_tokens", a->max_new_tokens, "length of an answer")->capture_default_str();
+            app.add_flag("--no_generate", a->no_generate, "only the loss");
+            app.add_option("--window", a->window, "tokens of context for --text; 0: up to 2,048")->capture_default_str();
+            app.add_option("--stride", a->stride, "tokens between windows; 0: half of one")->capture_default_str();
+            app.add_option("--dtype", a->dtype, "auto, f32 or bf16")->capture_default_str();
+            return std::function<Status()>([a, &context] { return evaluate(*a, context); });
+          }};
+}
+
+}  // namespace deepseek::cli

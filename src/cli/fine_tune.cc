@@ -1,0 +1,409 @@
+// fine-tune: a LoRA adapter for a model on a dataset, with a curriculum.
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/signals.h"
+#include "base/text.h"
+#include "cli/command.h"
+#include "engine/generator.h"
+#include "hardware/cpu.h"
+#include "hardware/memory.h"
+#include "models/adapter/adapter.h"
+#include "models/model.h"
+#include "models/prompt.h"
+#include "train/memory_plan.h"
+#include "train/metrics.h"
+#include "train/report/report.h"
+#include "train/trainer.h"
+
+namespace deepseek::cli {
+namespace {
+
+using base::Result;
+using base::Status;
+using Json = nlohmann::ordered_json;
+namespace fs = base::fs;
+
+struct Arguments {
+  std::string model, dataset, output, init_adapter;
+  std::vector<std::string> target_modules{"all-linear"}, exclude_modules;
+  std::vector<int64_t> layers;
+  std::string rank_pattern, alpha_pattern;
+  std::string curriculum_order = "forward", curriculum_schedule = "steps", difficulty = "auto", difficulty_field = "difficulty";
+  std::string schedule = "cosine", loss_on = "answer", validation = "0.1", checkpointing = "auto", dtype = "auto", memory_limit;
+  int64_t context = 0, samples = 3;
+  train::TrainOptions train;
+};
+
+void add_options(CLI::App& app, Arguments& a) {
+  app.add_option("--model", a.model, "name, directory or .gguf")->required();
+  app.add_option("--dataset", a.dataset, "JSON or JSONL: question/answer, alpaca, sharegpt, OpenAI messages, text")->required();
+  app.add_option("--output", a.output, "directory for the adapter [MODEL-DATASET-lora]");
+  auto* lora = app.add_option_group("Adapter");
+  lora->add_option("--lora_rank", a.train.adapter.rank, "rank r")->capture_default_str();
+  lora->add_option("--lora_alpha", a.train.adapter.alpha, "scale is alpha / r")->capture_default_str();
+  lora->add_option("--lora_dropout", a.train.adapter.dropout, "dropout before A")->capture_default_str();
+  lora->add_option("--target_modules", a.target_modules, "all-linear, names separated by commas, or one regular expression")->delimiter(',')->capture_default_str();
+  lora->add_option("--exclude_modules", a.exclude_modules, "names or one regular expression")->delimiter(',');
+  lora->add_option("--layers_to_transform", a.layers, "only these layers")->delimiter(',');
+  lora->add_option("--rank_pattern", a.rank_pattern, "other ranks for some modules: q_proj=8,down_proj=32");
+  lora->add_option("--alpha_pattern", a.alpha_pattern, "other alphas for some modules");
+  lora->add_flag("--use_rslora", a.train.adapter.use_rslora, "scale alpha / sqrt(r)");
+  lora->add_flag("--use_dora", a.train.adapter.use_dora, "train magnitudes too (DoRA)");
+  lora->add_option("--init_adapter", a.init_adapter, "go on from this PEFT adapter");
+  auto* curriculum = app.add_option_group("Curriculum");
+  curriculum->add_option("--curriculum_steps", a.train.curriculum_steps, "stages from easy to hard; 1: none")->capture_default_str();
+  curriculum->add_option("--curriculum_order", a.curriculum_order, "forward, reverse or random")->capture_default_str();
+  curriculum->add_option("--curriculum_schedule", a.curriculum_schedule, "steps or competence")->capture_default_str();
+  curriculum->add_option("--difficulty", a.difficulty, "auto, field, length or loss (of the base model)")->capture_default_str();
+  curriculum->add_option("--difficulty_field", a.difficulty_field, "the dataset's field")->capture_default_str();
+  auto* run = app.add_option_group("Training");
+  run->add_option("--epochs", a.train.epochs, "passes over the dataset")->capture_default_str();
+  run->add_option("--steps", a.train.steps, "optimiser steps, instead of epochs");
+  run->add_option("--batch_size", a.train.batch_size, "examples of one pass")->capture_default_str();
+  run->add_option("--gradient_accumulation", a.train.gradient_accumulation, "passes for one step")->capture_default_str();
+  run->add_option("--micro_batch_tokens", a.train.micro_batch_tokens, "tokens computed at one time")->capture_default_str();
+  run->add_option("--context", a.context, "longest example in tokens; 0: the model's own")->capture_default_str();
+  run->add_option("--learning_rate", a.train.learning_rate, "peak")->capture_default_str();
+  run->add_option("--schedule", a.schedule, "cosine, linear or constant")->capture_default_str();
+  run->add_option("--warmup", a.train.warmup, "share of the steps")->capture_default_str();
+  run->add_option("--weight_decay", a.train.weight_decay, "AdamW's")->capture_default_str();
+  run->add_option("--max_grad_norm", a.train.max_grad_norm, "clip gradients; 0: never")->capture_default_str();
+  run->add_option("--loss_on", a.loss_on, "answer or all")->capture_default_str();
+  run->add_option("--validation", a.validation, "share held out where the dataset has no split field")->capture_default_str();
+  run->add_option("--eval_every", a.train.eval_every, "steps; 0: ten times")->capture_default_str();
+  run->add_option("--early_stopping", a.train.early_stopping, "evaluations without a better one; 0: never")->capture_default_str();
+  run->add_option("--save_every", a.train.save_every, "steps; 0: at each evaluation")->capture_default_str();
+  run->add_flag("--resume", a.train.resume, "go on with the run in --output");
+  run->add_flag("--overwrite", a.train.overwrite, "replace the run in --output");
+  run->add_option("--seed", a.train.seed, "of all that is random")->capture_default_str();
+  run->add_option("--samples", a.samples, "held-out questions answered before and after")->capture_default_str();
+  auto* machine = app.add_option_group("Machine");
+  machine->add_option("--dtype", a.dtype, "auto, f32 or bf16 for the frozen weights")->capture_default_str();
+  machine->add_option("--gradient_checkpointing", a.checkpointing, "auto, on or off")->capture_default_str();
+  machine->add_option("--memory_limit", a.memory_limit, "refuse runs above it: 12GiB, 800MB [what is free]");
+}
+
+// One entry with signs that no module's name has is a regular expression over whole names.
+void split_pattern(const std::vector<std::string>& given, std::vector<std::string>& names, std::string& pattern) {
+  names = given;
+  pattern.clear();
+  if (given.empty() || std::none_of(given.begin(), given.end(), [](const auto& name) { return name.find_first_of("*+?()[]|^$\\{}") != std::string::npos; })) return;
+  for (const auto& part : given) pattern += (pattern.empty() ? "" : ",") + part;  // a comma belonged to the expression
+  names.clear();
+}
+
+template <typename Value>
+Status parse_pairs(const char* option, const std::string& text, std::vector<std::pair<std::string, Value>>& out) {
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    const std::string part = text.substr(at, end - at);
+    const size_t equals = part.rfind('=');
+    double value = 0;
+    size_t used = 0;
+    try {
+      if (equals != std::string::npos && equals > 0) value = std::stod(part.substr(equals + 1), &used);
+    } catch (const std::exception&) {
+      used = 0;
+    }
+    if (used == 0 || used != part.size() - equals - 1) return base::refuse("--{} has the part '{}', which is not NAME=NUMBER", option, part);
+    out.emplace_back(part.substr(0, equals), static_cast<Value>(value));
+    at = end + 1;
+  }
+  return {};
+}
+
+Result<uint64_t> parse_bytes(const std::string& text) {
+  const auto wrong = [&] { return base::refuse("--memory_limit is '{}'; write it as 12GiB, 800MB or a number of bytes", text); };
+  size_t used = 0;
+  double value = 0;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception&) {
+    return wrong();
+  }
+  const std::string unit = text.substr(used);
+  static const std::vector<std::pair<std::string, double>> kUnits{{"", 1},     {"B", 1},      {"KB", 1e3},    {"MB", 1e6},    {"GB", 1e9},
+                                                                  {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824}, {"G", 1073741824}, {"M", 1048576}};
+  for (const auto& [name, factor] : kUnits) {
+    if (unit == name && value > 0 && value * factor < 1e18) return static_cast<uint64_t>(value * factor);
+  }
+  return wrong();
+}
+
+Result<models::LossOn> loss_on_named(const std::string& name) {
+  if (name == "answer") return models::LossOn::kAnswer;
+  if (name == "all") return models::LossOn::kAll;
+  return base::refuse("--loss_on is '{}'; use answer or all", name);
+}
+
+template <typename T>
+Status assign(Result<T> value, T& into) {
+  if (!value) return base::pass(value);
+  into = std::move(*value);
+  return {};
+}
+
+// "gemma-3-270m" or the last part of a path, without what no directory's name should have.
+std::string short_name(const std::string& spec) {
+  std::string name = fs::path(spec).stem().string();
+  if (name.empty()) name = fs::path(spec).parent_path().filename().string();
+  std::replace(name.begin(), name.end(), '/', '-');
+  return name.empty() ? "model" : name;
+}
+
+Status resolve(Arguments& a) {
+  split_pattern(a.target_modules, a.train.adapter.target_modules, a.train.adapter.target_pattern);
+  split_pattern(a.exclude_modules, a.train.adapter.exclude_modules, a.train.adapter.exclude_pattern);
+  a.train.adapter.layers_to_transform = a.layers;
+  a.train.init_adapter = a.init_adapter;
+  a.train.model_name = a.model;
+  a.train.output = a.output.empty() ? short_name(a.model) + "-" + short_name(a.dataset) + "-lora" : a.output;
+  for (const auto& status : {parse_pairs("rank_pattern", a.rank_pattern, a.train.adapter.rank_pattern),
+                             parse_pairs("alpha_pattern", a.alpha_pattern, a.train.adapter.alpha_pattern),
+                             assign(train::order_named(a.curriculum_order), a.train.curriculum_order),
+                             assign(train::pace_named(a.curriculum_schedule), a.train.curriculum_schedule),
+                             assign(train::difficulty_named(a.difficulty), a.train.difficulty),
+                             assign(train::schedule_kind(a.schedule), a.train.schedule), train::check_options(a.train)}) {
+    if (!status) return status;
+  }
+  return {};
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+struct Sample {
+  std::string question, expected, before, after;
+};
+
+// The same number of rows from each part of the held-out set, so that easy and hard ones are both seen.
+std::vector<const formats::Example*> chosen_samples(const std::vector<formats::Example>& held_out, int64_t count) {
+  std::vector<const formats::Example*> out;
+  std::vector<const formats::Example*> with_answers;
+  for (const auto& example : held_out) {
+    if (example.messages.size() >= 2) with_answers.push_back(&example);
+  }
+  std::stable_sort(with_answers.begin(), with_answers.end(), [](const auto* x, const auto* y) { return x->difficulty.value_or(0) < y->difficulty.value_or(0); });
+  const auto n = static_cast<int64_t>(with_answers.size());
+  for (int64_t i = 0; i < std::min(count, n); ++i) out.push_back(with_answers[static_cast<size_t>(i * n / std::min(count, n))]);
+  return out;
+}
+
+std::string answer(const models::Model& model, const formats::Example& example) {
+  const std::vector<formats::ChatMessage> question(example.messages.begin(), example.messages.end() - 1);
+  auto prompt = model.encode_chat(question, true);
+  if (!prompt) return prompt.error().message;
+  engine::GenerateOptions options;
+  options.max_new_tokens = 96;
+  options.sampling.temperature = 0;
+  options.eos_ids = model.generation.eos_ids;
+  options.stop = {"\nQuestion:"};
+  options.stop_requested = [] { return base::interrupted(); };
+  auto text = engine::generate(*model.decoder, model.tokenizer, *prompt, options);
+  if (!text) return text.error().message;
+  const size_t begin = text->text.find_first_not_of(" \n");
+  return begin == std::string::npos ? "" : text->text.substr(begin);
+}
+
+class FineTuneRun {
+ public:
+  FineTuneRun(Arguments arguments, const Context& context) : a_(std::move(arguments)), context_(context), parallel_(train::Parallel::join()) {}
+
+  Status go() {
+    if (auto done = resolve(a_); !done) return done;
+    auto loss_on = loss_on_named(a_.loss_on);
+    if (!loss_on) return base::pass(loss_on);
+    auto dataset = formats::read_dataset(a_.dataset, {.difficulty_field = a_.difficulty_field});
+    if (!dataset) return base::pass(dataset);
+    say("dataset: " + dataset->description);
+    auto text = models::open_model(a_.model);
+    if (!text) return base::pass(text);
+    train::DataOptions data_options{.loss_on = *loss_on, .context = a_.context, .seed = a_.train.seed};
+    if (auto done = parse_share(data_options.validation_share); !done) return done;
+    auto data = train::prepare_data(*dataset, text->tokenizer, text->chat(), text->config.max_position_embeddings, data_options);
+    if (!data) return base::within(a_.dataset, data.error());
+    if (auto done = plan(*text, *data, *dataset); !done) return done;
+    auto model = models::load_weights(std::move(*text), {.dtype = a_.dtype});
+    if (!model) return base::pass(model);
+    return train(*model, *data);
+  }
+
+ private:
+  void say(const std::string& line) const {
+    if (parallel_.first() && !context_.quiet) base::log_info(line);
+  }
+
+  Status parse_share(double& share) const {
+    size_t used = 0;
+    try {
+      share = std::stod(a_.validation, &used);
+    } catch (const std::exception&) {
+      used = 0;
+    }
+    if (used != a_.validation.size() || !(share >= 0 && share < 1)) return base::refuse("--validation is '{}'; it is a share of the rows, 0 to below 1", a_.validation);
+    return {};
+  }
+
+  Status plan(const models::ModelText& text, const train::TrainingData& data, const formats::Dataset& dataset) {
+    if (!a_.init_adapter.empty()) {
+      auto config = models::read_adapter_config(a_.init_adapter);
+      if (!config) return base::pass(config);
+      a_.train.adapter = *config;
+    }
+    auto trained = train::adapter_parameters(text.config, a_.train.adapter);
+    if (!trained) return base::pass(trained);
+    auto dtype = models::resolve_dtype(a_.dtype);
+    if (!dtype) return base::pass(dtype);
+    uint64_t available = hardware::memory().available;
+    if (!a_.memory_limit.empty()) {
+      auto limit = parse_bytes(a_.memory_limit);
+      if (!limit) return base::pass(limit);
+      available = *limit;
+    }
+    available /= static_cast<uint64_t>(parallel_.size());
+    int64_t tokens = 0;
+    for (const auto& example : data.train) tokens += static_cast<int64_t>(example.tokens.size());
+    const int64_t batch_tokens = std::min<int64_t>(a_.train.micro_batch_tokens, data.longest * a_.train.batch_size * a_.train.gradient_accumulation);
+    auto fitting = train::fitting_plan(text.config, *trained, {.element_size = *dtype == at::kBFloat16 ? 2 : 4, .micro_batch_tokens = batch_tokens, .longest = data.longest},
+                                       a_.checkpointing, available);
+    if (!fitting) return base::pass(fitting);
+    a_.train.checkpoint = fitting->checkpoint;
+    const double frozen = 100.0 * static_cast<double>(fitting->parameters) / static_cast<double>(fitting->parameters + fitting->trained);
+    say(fmt::format("rows: {} to train on ({} tokens), {} held out, {} of split test left alone", data.train.size(), base::with_commas(static_cast<uint64_t>(tokens)),
+                    data.validation.size(), data.test_rows));
+    say(fmt::format("model: {} in {}, {:.1f}% of the parameters stay frozen", a_.model, *dtype == at::kBFloat16 ? "bf16" : "f32", frozen));
+    say("memory plan:\n" + fitting->table(available));
+    record_start(dataset, *dtype == at::kBFloat16 ? "bf16" : "f32");
+    return {};
+  }
+
+  void record_start(const formats::Dataset& dataset, const char* dtype) {
+    a_.train.start = {{"time", utc_now()}, {"command", context_.command_line}, {"model", a_.model}, {"dataset", a_.dataset}, {"dataset_format", dataset.description},
+                      {"cpu", hardware::cpu().name}, {"threads", at::get_num_threads()}, {"processes", parallel_.size()}, {"dtype", dtype}};
+    a_.train.start["options"] = {{"lora_rank", a_.train.adapter.rank}, {"lora_alpha", a_.train.adapter.alpha}, {"lora_dropout", a_.train.adapter.dropout},
+                                 {"use_rslora", a_.train.adapter.use_rslora}, {"use_dora", a_.train.adapter.use_dora},
+                                 {"curriculum_steps", a_.train.curriculum_steps}, {"curriculum_order", a_.curriculum_order},
+                                 {"curriculum_schedule", a_.curriculum_schedule}, {"difficulty", a_.difficulty}, {"batch_size", a_.train.batch_size},
+                                 {"gradient_accumulation", a_.train.gradient_accumulation}, {"learning_rate", a_.train.learning_rate}, {"schedule", a_.schedule},
+                                 {"warmup", a_.train.warmup}, {"loss_on", a_.loss_on}, {"seed", a_.train.seed}};
+  }
+
+  Status train(models::Model& model, const train::TrainingData& data) {
+    const auto samples = parallel_.first() && !a_.train.resume ? chosen_samples(data.held_out, a_.samples) : std::vector<const formats::Example*>();
+    std::vector<Sample> answers;
+    for (const auto* example : samples) {
+      if (!base::interrupted()) answers.push_back({example->messages[example->messages.size() - 2].content, example->messages.back().content, answer(model, *example), ""});
+    }
+    const train::TrainHooks hooks{.event = [this](const Json& line) { show(line); }, .stop = [] { return base::interrupted(); }};
+    auto summary = train::fine_tune(*model.decoder, data, a_.train, hooks, parallel_);
+    if (progress_) progress_->finish();
+    progress_.reset();
+    if (!summary) return base::pass(summary);
+    if (!parallel_.first()) return {};
+    if (summary->reason != "interrupted") {
+      if (auto done = answer_again(model, samples, answers); !done) return done;
+    }
+    const fs::path html = a_.train.output / "report.html";
+    if (auto done = train::write_report(a_.train.output / "metrics.jsonl", html); !done) base::log_warn("no report: " + done.error().message);
+    finish(*summary, answers);
+    return {};
+  }
+
+  // The best adapter answers what the base model answered before.
+  Status answer_again(models::Model& model, const std::vector<const formats::Example*>& samples, std::vector<Sample>& answers) {
+    if (answers.empty()) return {};
+    if (auto best = models::read_adapter(*model.decoder, a_.train.output); !best) return base::pass(best);
+    auto metrics = train::Metrics::append(a_.train.output / "metrics.jsonl");
+    if (!metrics) return base::pass(metrics);
+    for (size_t i = 0; i < answers.size(); ++i) {
+      answers[i].after = answer(model, *samples[i]);
+      const Json line{{"type", "sample"}, {"question", answers[i].question}, {"expected", answers[i].expected}, {"before", answers[i].before}, {"after", answers[i].after}};
+      if (auto done = metrics->write(line); !done) return done;
+    }
+    return {};
+  }
+
+  void show(const Json& line) {
+    if (context_.quiet) return;
+    const std::string type = line.value("type", "");
+    if (type == "start") steps_ = line["steps_total"].get<int64_t>();
+    if (type == "resume") say(fmt::format("resumed after step {}", line["step"].get<int64_t>()));
+    if (type == "stage" && line["stages"].get<int64_t>() > 1) {
+      say(fmt::format("curriculum {}/{}: {} of {} examples, difficulty {:.4g} to {:.4g}", line["stage"].get<int64_t>(), line["stages"].get<int64_t>(),
+                      line["admitted"].get<int64_t>(), line["examples"].get<int64_t>(), line["difficulty_from"].get<double>(), line["difficulty_to"].get<double>()));
+    }
+    if (type == "evaluation") {
+      say(fmt::format("step {}: held-out loss {:.4f}, perplexity {:.2f}{}", line["step"].get<int64_t>(), line["loss"].get<double>(), line["perplexity"].get<double>(),
+                      line["best"].get<bool>() ? ", the best so far" : ""));
+    }
+    if (type != "step") return;
+    if (!progress_) progress_ = std::make_unique<base::Progress>("fine-tune", static_cast<uint64_t>(std::max(steps_, line["step"].get<int64_t>())), "step");
+    progress_->update(static_cast<uint64_t>(line["step"].get<int64_t>()),
+                      fmt::format("loss {:.3f}  {:.0f} tok/s", line["loss"].get<double>(), line["tokens_per_second"].get<double>()));
+  }
+
+  void finish(const train::TrainSummary& summary, const std::vector<Sample>& answers) const {
+    const std::string output = a_.train.output.string();
+    const bool measured = summary.base_loss > 0 && summary.best_loss > 0;
+    if (context_.json) {
+      Json json{{"output", output}, {"reason", summary.reason}, {"steps", summary.steps}, {"best_step", summary.best_step}, {"seconds", summary.seconds}};
+      json["base_loss"] = summary.base_loss < 0 ? Json(nullptr) : Json(summary.base_loss);
+      json["best_loss"] = summary.best_loss < 0 ? Json(nullptr) : Json(summary.best_loss);
+      json["report"] = output + "/report.html";
+      context_.print(json.dump() + "\n");
+      return;
+    }
+    if (context_.quiet) return;
+    std::string text;
+    if (summary.reason == "interrupted") {
+      text = fmt::format("stopped after step {}; go on with the same command and --resume\n", summary.steps);
+      context_.print(text);
+      return;
+    }
+    if (measured) {
+      text += fmt::format("held-out loss {:.4f} -> {:.4f} ({:+.1f}%) after {} steps in {}\n", summary.base_loss, summary.best_loss,
+                          100 * (summary.best_loss / summary.base_loss - 1), summary.best_step, base::human_duration(summary.seconds));
+    } else {
+      text += fmt::format("{} steps in {}, last loss {:.4f}\n", summary.steps, base::human_duration(summary.seconds), summary.last_loss);
+    }
+    for (const auto& sample : answers) {
+      text += fmt::format("\nquestion  {}\nexpected  {}\nbefore    {}\nafter     {}\n", sample.question, sample.expected, sample.before, sample.after);
+    }
+    text += fmt::format("\nadapter   {}\nreport    {}/report.html\ntry       deepseek-cli generate --model {} --adapter {} --prompt \"...\"\n"
+                        "merge     deepseek-cli merge --model {} --adapter {} --output {}-merged\n", output, output, a_.model, output, a_.model, output, output);
+    context_.print(text);
+  }
+
+  Arguments a_;
+  const Context& context_;
+  train::Parallel parallel_;
+  std::unique_ptr<base::Progress> progress_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace
+
+Command fine_tune_command() {
+  return {"fine-tune", "train a LoRA adapter on a dataset, with a curriculum",
+          "deepseek-cli fine-tune --model deepseek-7b --dataset finance_qa.json --lora_rank 16 --curriculum_steps 5", [](CLI::App& app, const Context& context) {
+            auto a = std::make_shared<Arguments>();
+            add_options(app, *a);
+            return std::function<Status()>([a, &context] { return FineTuneRun(*a, context).go(); });
+          }};
+}
+
+}  // namespace deepseek::cli

@@ -1,0 +1,88 @@
+// generate: the continuation of a prompt, or the answer to a question.
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "base/files.h"
+#include "cli/command.h"
+#include "cli/sampling_options.h"
+
+namespace deepseek::cli {
+namespace {
+
+using base::Result;
+using base::Status;
+
+struct Arguments : GenerationArguments {
+  std::string prompt, prompt_file, system, chat_template = "auto";
+  bool no_stream = false;
+};
+
+Result<std::string> prompt_of(const Arguments& a) {
+  if (!a.prompt.empty() && !a.prompt_file.empty()) return base::refuse("give --prompt or --prompt_file, not both");
+  if (!a.prompt.empty()) return a.prompt;
+  if (!a.prompt_file.empty()) return base::read_file(a.prompt_file, size_t{64} << 20);
+  std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.empty()) return base::refuse("there is no prompt: give --prompt, --prompt_file, or text on standard input");
+  return text;
+}
+
+Status generate(const Arguments& a, const Context& context) {
+  if (auto sound = check_generation(a); !sound) return sound;
+  if (a.chat_template != "auto" && a.chat_template != "on" && a.chat_template != "off") return base::refuse("--chat_template is '{}'; use auto, on or off", a.chat_template);
+  auto prompt = prompt_of(a);
+  if (!prompt) return base::pass(prompt);
+  auto model = models::load_model(a.model, {.dtype = a.dtype, .adapter = a.adapter});
+  if (!model) return base::pass(model);
+  // An adapter of this program was trained on questions; a bare model without a template continues the text as it is.
+  const bool chat = a.chat_template == "on" || (a.chat_template == "auto" && (model->chat_template || !a.adapter.empty() || !a.system.empty()));
+  Result<std::vector<int32_t>> ids = model->tokenizer.encode(*prompt);
+  if (chat) {
+    std::vector<formats::ChatMessage> messages;
+    if (!a.system.empty()) messages.push_back({"system", a.system});
+    messages.push_back({"user", *prompt});
+    ids = model->encode_chat(messages, true);
+  }
+  if (!ids) return base::pass(ids);
+  auto options = generation_options(a, *model);
+  bool begun = false;
+  const bool stream = !a.no_stream && !context.json;
+  if (stream) {
+    options.on_text = [&](std::string_view piece) {
+      std::string text(piece);
+      if (chat && !begun) text.erase(0, text.find_first_not_of(' ') == std::string::npos ? text.size() : text.find_first_not_of(' '));
+      begun = begun || !text.empty();
+      return context.print(text);
+    };
+  }
+  auto out = engine::generate(*model->decoder, model->tokenizer, *ids, options);
+  if (!out) return base::pass(out);
+  std::string text = out->text;
+  if (chat) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
+  if (context.json) {
+    context.print(nlohmann::ordered_json{{"text", text}, {"finish_reason", engine::finish_reason_name(out->finish_reason)}, {"prompt_tokens", out->prompt_tokens},
+                                         {"new_tokens", out->ids.size()}, {"prefill_seconds", out->prefill_seconds}, {"decode_seconds", out->decode_seconds}}
+                      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  } else {
+    context.print(stream ? "\n" : text + "\n");
+  }
+  return {};
+}
+
+}  // namespace
+
+Command generate_command() {
+  return {"generate", "continue a prompt or answer a question", "deepseek-cli generate --model gemma-3-270m --prompt \"A bond is\"", [](CLI::App& app, const Context& context) {
+            auto a = std::make_shared<Arguments>();
+            add_generation_options(app, *a);
+            app.add_option("--prompt", a->prompt, "the text; else --prompt_file, else standard input");
+            app.add_option("--prompt_file", a->prompt_file, "a file with the text");
+            app.add_option("--system", a->system, "a system message");
+            app.add_option("--chat_template", a->chat_template, "auto, on or off")->capture_default_str();
+            app.add_flag("--no_stream", a->no_stream, "print the text at the end");
+            return std::function<Status()>([a, &context] { return generate(*a, context); });
+          }};
+}
+
+}  // namespace deepseek::cli

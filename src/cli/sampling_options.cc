@@ -1,0 +1,59 @@
+#include "cli/sampling_options.h"
+
+#include "base/signals.h"
+
+namespace deepseek::cli {
+
+void add_generation_options(CLI::App& app, GenerationArguments& a) {
+  app.add_option("--model", a.model, "name, directory or .gguf")->required();
+  app.add_option("--adapter", a.adapter, "a PEFT adapter's directory");
+  app.add_option("--dtype", a.dtype, "auto, f32 or bf16")->capture_default_str();
+  app.add_option("--max_new_tokens", a.max_new_tokens, "length of an answer")->capture_default_str();
+  app.add_option("--context", a.context, "most tokens, prompt included; 0: the model's")->capture_default_str();
+  auto* sampling = app.add_option_group("Sampling", "the model's own settings where not given");
+  sampling->add_flag("--greedy", a.greedy, "always the most probable token");
+  sampling->add_option("--temperature", a.temperature, "0: greedy");
+  sampling->add_option("--top_k", a.top_k, "0: all");
+  sampling->add_option("--top_p", a.top_p, "share of probability kept");
+  sampling->add_option("--min_p", a.min_p, "share of the best token's probability that a token needs");
+  sampling->add_option("--repetition_penalty", a.repetition_penalty, "1: none");
+  sampling->add_option("--presence_penalty", a.presence_penalty, "0: none");
+  sampling->add_option("--frequency_penalty", a.frequency_penalty, "0: none");
+  sampling->add_option("--stop", a.stop, "text that ends an answer; may be given several times")->allow_extra_args(false);
+  sampling->add_option("--seed", a.seed, "the same seed gives the same text")->capture_default_str();
+}
+
+engine::GenerateOptions generation_options(const GenerationArguments& a, const models::Model& model) {
+  engine::GenerateOptions out;
+  const auto& defaults = model.generation;
+  out.max_new_tokens = a.max_new_tokens;
+  out.context_limit = a.context;
+  out.stop = a.stop;
+  out.eos_ids = defaults.eos_ids;
+  auto& s = out.sampling;
+  s.seed = a.seed;
+  // Where nothing is said, a model that does not ask for sampling answers greedily.
+  const bool asked = a.temperature || a.top_k || a.top_p || a.min_p;
+  s.temperature = a.greedy ? 0.0 : a.temperature.value_or(defaults.do_sample || asked ? defaults.temperature : 0.0);
+  s.top_k = a.top_k.value_or(defaults.top_k);
+  s.top_p = a.top_p.value_or(defaults.top_p);
+  s.min_p = a.min_p.value_or(defaults.min_p);
+  s.repetition_penalty = a.repetition_penalty.value_or(defaults.repetition_penalty);
+  s.presence_penalty = a.presence_penalty.value_or(0.0);
+  s.frequency_penalty = a.frequency_penalty.value_or(0.0);
+  out.stop_requested = [] { return base::interrupted(); };
+  return out;
+}
+
+base::Status check_generation(const GenerationArguments& a) {
+  engine::GenerateOptions options;
+  options.max_new_tokens = a.max_new_tokens;
+  options.context_limit = a.context;
+  options.stop = a.stop;
+  options.sampling = {.temperature = a.temperature.value_or(1), .top_k = a.top_k.value_or(0), .top_p = a.top_p.value_or(1), .min_p = a.min_p.value_or(0),
+                      .repetition_penalty = a.repetition_penalty.value_or(1), .presence_penalty = a.presence_penalty.value_or(0),
+                      .frequency_penalty = a.frequency_penalty.value_or(0)};
+  return engine::validate(options);
+}
+
+}  // namespace deepseek::cli

@@ -1,0 +1,30 @@
+// The options that generate and chat share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/generator.h"
+#include "models/model.h"
+
+namespace deepseek::cli {
+
+struct GenerationArguments {
+  std::string model, adapter, dtype = "auto";
+  int64_t max_new_tokens = 256, context = 0;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  std::optional<int64_t> top_k;
+  std::vector<std::string> stop;
+  uint64_t seed = 0;
+  bool greedy = false;
+};
+
+void add_generation_options(CLI::App& app, GenerationArguments& arguments);
+/// What was asked for, else the model's own defaults (greedy where it does not ask for sampling).
+[[nodiscard]] engine::GenerateOptions generation_options(const GenerationArguments& arguments, const models::Model& model);
+/// Checks the numbers before a model is loaded.
+[[nodiscard]] base::Status check_generation(const GenerationArguments& arguments);
+
+}  // namespace deepseek::cli
