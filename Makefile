@@ -1,8 +1,12 @@
 # The front door. `make help` lists what there is.
 BUILD ?= build
+PREFIX ?= /usr/local
+STEPS ?= 80
+PYTHON = .venv/bin/python
+GEMMA_HF = .cache/gemma-hf
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build test
+.PHONY: help setup build test models demo bench bench-finetune bench-peft bench-curriculum bench-programs asan fuzz lint docs install
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
@@ -13,5 +17,41 @@ build: setup ## builds everything into build/
 	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
 	@cmake --build $(BUILD)
 
-test: build ## sets up, builds, runs every test
+models: build ## fetches the tokenizers and the model that tests use; what cannot be fetched is left out
+	@$(PYTHON) tools/fetch_tokenizers || true
+	@DEEPSEEK_PYTHON=$(PYTHON) $(BUILD)/bin/deepseek-cli pull gemma-3-270m --quiet || echo "tests of the real model will be skipped"
+
+test: models ## sets up, builds, runs every test
 	@ctest --test-dir $(BUILD) --output-on-failure -j2
+
+demo: models ## fine-tunes Gemma 3 270M on questions about finance (STEPS=80)
+	@tools/demo $(STEPS)
+
+bench-programs: build
+	@cmake -S . -B $(BUILD) -G Ninja -DDEEPSEEK_BENCH=ON
+	@cmake --build $(BUILD)
+$(GEMMA_HF)/bf16/config.json: | models
+	@$(PYTHON) tests/golden/gemma.py --save-hf $(GEMMA_HF)
+bench-finetune: models bench-programs $(GEMMA_HF)/bf16/config.json ## speed and memory of a training step beside PEFT
+	@$(PYTHON) bench/finetune_bench.py --model $(GEMMA_HF)/bf16
+bench-peft: models bench-programs $(GEMMA_HF)/bf16/config.json ## adapters in both directions beside PEFT
+	@$(PYTHON) bench/peft_bench.py --model $(GEMMA_HF)/f32
+bench-curriculum: models ## curriculum beside random order, three seeds
+	@$(PYTHON) bench/curriculum_bench.py
+
+asan: setup ## tests of what reads files from outside, under AddressSanitizer and UBSan
+	@cmake --preset asan
+	@cmake --build --preset asan
+	@ctest --test-dir build-asan --output-on-failure -j2
+
+fuzz: setup ## each fuzzer for SECONDS_EACH seconds (60)
+	@tools/fuzz
+
+lint: build ## formatting, layers, shell scripts
+	@tools/lint
+
+docs: build ## runs the snippets of README and docs
+	@$(PYTHON) tools/check_snippets $(BUILD)/bin
+
+install: build ## headers, libraries, CMake package and deepseek-cli into PREFIX
+	@cmake --install $(BUILD) --prefix $(PREFIX)

@@ -39,6 +39,7 @@ void Progress::update(uint64_t done, const std::string& suffix) {
   const auto now = Clock::now();
   if (now - shown_ < (terminal_ ? Clock::duration(kRedraw) : Clock::duration(kPlainLine))) return;
   shown_ = now;
+  shown_done_ = done;
   const std::string text = line(done, suffix, terminal_ ? terminal_width() - 1 : 200);
   terminal_ ? set_status_line(text) : log_info(text);
 }
@@ -49,7 +50,7 @@ void Progress::finish() {
   if (!started_) return;
   if (terminal_) {
     set_status_line("");
-  } else {
+  } else if (shown_done_ != done_) {
     log_info(line(done_, suffix_, 200));
   }
 }

@@ -22,7 +22,7 @@ class Progress {
   using Clock = std::chrono::steady_clock;
   [[nodiscard]] std::string line(uint64_t done, const std::string& suffix, size_t width) const;
   std::string title_, unit_, suffix_;
-  uint64_t total_, done_ = 0, first_ = 0;
+  uint64_t total_, done_ = 0, first_ = 0, shown_done_ = 0;
   Clock::time_point begin_ = Clock::now(), shown_{};
   bool terminal_, started_ = false, finished_ = false;
 };

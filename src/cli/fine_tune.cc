@@ -78,7 +78,7 @@ void add_options(CLI::App& app, Arguments& a) {
   run->add_option("--max_grad_norm", a.train.max_grad_norm, "clip gradients; 0: never")->capture_default_str();
   run->add_option("--loss_on", a.loss_on, "answer or all")->capture_default_str();
   run->add_option("--validation", a.validation, "share held out where the dataset has no split field")->capture_default_str();
-  run->add_option("--eval_every", a.train.eval_every, "steps; 0: ten times")->capture_default_str();
+  run->add_option("--eval_every", a.train.eval_every, "steps; 0: five times")->capture_default_str();
   run->add_option("--early_stopping", a.train.early_stopping, "evaluations without a better one; 0: never")->capture_default_str();
   run->add_option("--save_every", a.train.save_every, "steps; 0: at each evaluation")->capture_default_str();
   run->add_flag("--resume", a.train.resume, "go on with the run in --output");

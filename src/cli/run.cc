@@ -70,23 +70,23 @@ std::string explained(const CLI::App& app, const CLI::ParseError& error, const s
   const CLI::App* chosen = &app;
   for (const auto* command : app.get_subcommands()) chosen = command;
   const auto known = option_names(*chosen);
-  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr || chosen == &app) {
-    for (const auto& argument : arguments) {
-      const std::string name = argument.substr(0, argument.find('='));
-      if (chosen == &app && !name.starts_with('-')) {
-        std::vector<std::string> names;
-        for (const auto& command : commands()) names.emplace_back(command.name);
-        if (std::find(names.begin(), names.end(), name) != names.end()) break;
-        const std::string near = base::nearest(name, names);
-        return fmt::format("there is no command '{}'{}; \"deepseek-cli --help\" lists them", name, near.empty() ? "" : ", did you mean '" + near + "'?");
-      }
-      if (!name.starts_with("--") || std::find(known.begin(), known.end(), name) != known.end()) continue;
-      const std::string near = base::nearest(name, known);
-      return fmt::format("there is no option {}{}; \"deepseek-cli {} --help\" lists them", name, near.empty() ? "" : ", did you mean " + near + "?",
-                         chosen == &app ? "" : chosen->get_name());
+  // An option that nobody knows comes first: what else is missing may only follow from it.
+  for (const auto& argument : arguments) {
+    const std::string name = argument.substr(0, argument.find('='));
+    if (chosen == &app && !name.starts_with('-')) {
+      std::vector<std::string> names;
+      for (const auto& command : commands()) names.emplace_back(command.name);
+      if (std::find(names.begin(), names.end(), name) != names.end()) break;
+      const std::string near = base::nearest(name, names);
+      return fmt::format("there is no command '{}'{}; \"deepseek-cli --help\" lists them", name, near.empty() ? "" : ", did you mean '" + near + "'?");
     }
+    if (!name.starts_with("--") || std::find(known.begin(), known.end(), name) != known.end()) continue;
+    const std::string near = base::nearest(name, known);
+    return fmt::format("there is no option {}{}; \"deepseek-cli {} --help\" lists them", name, near.empty() ? "" : ", did you mean " + near + "?",
+                       chosen == &app ? "" : chosen->get_name());
   }
   std::string text = error.what();
+  if (const size_t twice = text.find(": At Most 1 required"); twice != std::string::npos) return text.substr(0, twice) + " is given more than once";
   std::replace(text.begin(), text.end(), '\n', ' ');
   return text;
 }

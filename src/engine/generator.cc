@@ -1,132 +1,96 @@
 #include "engine/generator.h"
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <chrono>
-#include <optional>
+#include <exception>
+#include <new>
 
 #include "engine/stop_matcher.h"
 
 namespace deepseek::engine {
 namespace {
 
-using base::refuse;
-using base::Result;
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kPrefillPiece = 512;  // tokens between two questions whether to stop
+// Long prompts are computed in pieces: scores of attention stay bounded, and an interruption is heard.
+constexpr size_t kPrefillTokens = 512;
 
-double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+base::Result<int64_t> context_limit(const models::DecoderConfig& config, const GenerateOptions& options, size_t prompt) {
+  const int64_t most = config.max_position_embeddings, limit = options.context_limit > 0 ? options.context_limit : most;
+  if (limit > most) return base::refuse("the context limit is {} tokens, but the model was made for {}", limit, most);
+  if (static_cast<int64_t>(prompt) >= limit) {
+    return base::refuse("the prompt has {} tokens and the context holds {}: shorten the prompt by at least {}", prompt, limit,
+                        static_cast<int64_t>(prompt) - limit + 1);
+  }
+  return limit;
+}
+
+base::Status check_prompt(const std::vector<int32_t>& prompt, int64_t vocabulary) {
+  if (prompt.empty()) return base::refuse("the prompt has no tokens; give at least one");
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    if (prompt[i] < 0 || prompt[i] >= vocabulary) {
+      return base::refuse("token {} of the prompt is {}, outside the model's vocabulary of {}: the tokenizer is another model's", i,
+                          prompt[i], vocabulary);
+    }
+  }
+  return {};
+}
 
 std::vector<int32_t> end_tokens(const models::Decoder& decoder, const formats::Tokenizer& tokenizer, const GenerateOptions& options) {
   if (options.ignore_eos) return {};
   if (!options.eos_ids.empty()) return options.eos_ids;
   const auto& configured = decoder.config().eos_ids;
   if (!configured.empty()) return {configured.begin(), configured.end()};
-  const auto eos = tokenizer.eos_id();
-  return eos ? std::vector<int32_t>{*eos} : std::vector<int32_t>{};
-}
-
-base::Status check_prompt(const models::Decoder& decoder, const std::vector<int32_t>& prompt, int64_t limit) {
-  if (prompt.empty()) return refuse("the prompt is empty");
-  for (const int32_t id : prompt) {
-    if (id < 0 || id >= decoder.config().vocab_size) return base::fail("the prompt holds the token {}, outside the vocabulary of {}", id, decoder.config().vocab_size);
-  }
-  if (static_cast<int64_t>(prompt.size()) >= limit) return refuse("the prompt has {} tokens, the context holds {}: shorten it", prompt.size(), limit);
+  if (const auto id = tokenizer.eos_id()) return {*id};
   return {};
 }
 
-// One answer: what has come, and what may be shown of it.
-class Writer {
+// Compute throws; at this border it becomes an error of one line.
+base::Result<at::Tensor> step(const models::Decoder& decoder, const std::vector<int32_t>& tokens, models::KvCache& cache) {
+  try {
+    return decoder.step(tokens, cache).to(at::kCPU).contiguous();
+  } catch (const std::bad_alloc&) {
+    return base::fail("not enough memory for a context of {} tokens", cache.length() + static_cast<int64_t>(tokens.size()));
+  } catch (const std::exception& error) {
+    const std::string what = error.what();
+    return base::fail("the model failed after {} tokens: {}", cache.length(), what.substr(0, what.find('\n')));
+  }
+}
+
+// Tokens on their way to the reader: ids -> whole characters -> without stop strings -> on_text.
+class TextStream {
  public:
-  Writer(const formats::Tokenizer& tokenizer, const GenerateOptions& options) : stream_(tokenizer), stops_(options.stop), options_(options) {}
-  // False where generation must end.
-  bool add(int32_t id) { return show(stops_.push(stream_.push(id))) && !stops_.stopped(); }
+  TextStream(const formats::Tokenizer& tokenizer, const GenerateOptions& options)
+      : options_(options), characters_(tokenizer), stops_(options.stop) {}
+  void push(int32_t id) { show(stops_.push(characters_.push(id))); }
   void finish() {
-    if (!stops_.stopped()) show(stops_.push(stream_.finish()));
+    show(stops_.push(characters_.finish()));
     show(stops_.finish());
   }
   [[nodiscard]] bool stopped() const { return stops_.stopped(); }
   [[nodiscard]] bool interrupted() const { return interrupted_; }
-  std::string text;
+  [[nodiscard]] std::string text() const { return text_; }
 
  private:
-  bool show(const std::string& piece) {
-    if (piece.empty() || interrupted_) return !interrupted_;
-    text += piece;
+  void show(const std::string& piece) {
+    if (piece.empty() || interrupted_) return;
+    text_ += piece;
     if (options_.on_text && !options_.on_text(piece)) interrupted_ = true;
-    return !interrupted_;
   }
-  formats::StreamDecoder stream_;
-  StopMatcher stops_;
   const GenerateOptions& options_;
+  formats::StreamDecoder characters_;
+  StopMatcher stops_;
+  std::string text_;
   bool interrupted_ = false;
 };
 
-// Feeds prompt[begin...] in pieces; nothing where it was interrupted.
-std::optional<at::Tensor> prefill(const models::Decoder& decoder, const std::vector<int32_t>& prompt, size_t begin, models::KvCache& cache, const GenerateOptions& options) {
-  at::Tensor logits;
-  for (size_t at = begin; at < prompt.size(); at += kPrefillPiece) {
-    if (options.stop_requested && options.stop_requested()) return std::nullopt;
-    logits = decoder.step({prompt.begin() + static_cast<long>(at), prompt.begin() + static_cast<long>(std::min(prompt.size(), at + kPrefillPiece))}, cache);
-  }
-  return logits;
-}
+bool asked_to_stop(const GenerateOptions& options) { return options.stop_requested && options.stop_requested(); }
 
-Result<Generation> run(const models::Decoder& decoder, const formats::Tokenizer& tokenizer, const std::vector<int32_t>& prompt, size_t reused, models::KvCache& cache,
-                       std::vector<int32_t>& cached, const GenerateOptions& options) {
-  const int64_t context = decoder.config().max_position_embeddings;
-  const int64_t limit = options.context_limit > 0 ? std::min(options.context_limit, context) : context;
-  if (auto sound = validate(options); !sound) return base::pass(sound);
-  if (auto sound = check_prompt(decoder, prompt, limit); !sound) return base::pass(sound);
-  Generation out;
-  out.prompt_tokens = static_cast<int64_t>(prompt.size());
-  out.reused_tokens = static_cast<int64_t>(reused);
-  const auto begin = Clock::now();
-  auto logits = prefill(decoder, prompt, reused, cache, options);
-  out.prefill_seconds = since(begin);
-  cached.assign(prompt.begin(), prompt.begin() + std::min<long>(static_cast<long>(prompt.size()), cache.length()));
-  if (!logits) {
-    out.finish_reason = FinishReason::kInterrupted;
-    return out;
-  }
-  Sampler sampler(options.sampling, prompt);
-  Writer writer(tokenizer, options);
-  const auto eos = end_tokens(decoder, tokenizer, options);
-  const auto decode_begin = Clock::now();
-  const int64_t room = std::min(options.max_new_tokens, limit - static_cast<int64_t>(prompt.size()));
-  while (static_cast<int64_t>(out.ids.size()) < room) {
-    if (options.stop_requested && options.stop_requested()) {
-      out.finish_reason = FinishReason::kInterrupted;
-      break;
-    }
-    at::Tensor row = logits->contiguous().cpu();
-    auto id = sampler.next({row.mutable_data_ptr<float>(), static_cast<size_t>(row.numel())});
-    if (!id) return base::pass(id);
-    out.ids.push_back(*id);
-    if (std::find(eos.begin(), eos.end(), *id) != eos.end()) {
-      out.finish_reason = FinishReason::kEos;
-      break;
-    }
-    if (!writer.add(*id)) break;
-    if (static_cast<int64_t>(out.ids.size()) == room) break;
-    logits = decoder.step({*id}, cache);
-    cached.push_back(*id);
-  }
-  writer.finish();
-  if (writer.stopped()) out.finish_reason = FinishReason::kStop;
-  if (writer.interrupted()) out.finish_reason = FinishReason::kInterrupted;
-  out.decode_seconds = since(decode_begin);
-  out.text = std::move(writer.text);
-  return out;
-}
-
-Result<Generation> guarded(const std::function<Result<Generation>()>& work) {
-  try {
-    return work();
-  } catch (const std::bad_alloc&) {
-    return base::fail("there is not enough memory for this context: shorten the prompt or lower max_new_tokens");
-  }
-}
+bool contains(const std::vector<int32_t>& ids, int32_t id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
 
 }  // namespace
 
@@ -137,35 +101,96 @@ const char* finish_reason_name(FinishReason reason) {
     case FinishReason::kEos: return "eos";
     case FinishReason::kInterrupted: return "interrupted";
   }
-  return "?";
+  return "";
 }
 
 base::Status validate(const GenerateOptions& options) {
-  if (options.max_new_tokens < 1) return refuse("max_new_tokens is {}; it must be 1 or more", options.max_new_tokens);
-  if (options.context_limit < 0) return refuse("the context limit is {}; it must not be negative", options.context_limit);
-  if (auto sound = StopMatcher::validate(options.stop); !sound) return sound;
+  if (options.max_new_tokens < 1) return base::refuse("max_new_tokens is {}; it must be at least 1", options.max_new_tokens);
+  if (options.context_limit < 0) return base::refuse("the context limit is {}; it must be 0 (the model's) or more", options.context_limit);
+  if (auto ok = StopMatcher::validate(options.stop); !ok) return ok;
   return validate(options.sampling);
 }
 
-Result<Generation> generate(const models::Decoder& decoder, const formats::Tokenizer& tokenizer, const std::vector<int32_t>& prompt, const GenerateOptions& options) {
-  models::KvCache cache;
-  std::vector<int32_t> cached;
-  return guarded([&] { return run(decoder, tokenizer, prompt, 0, cache, cached, options); });
-}
-
-Result<Generation> Chat::reply(const std::vector<int32_t>& prompt, const GenerateOptions& options) {
-  // The last token of the prompt is computed anew, for its logits.
-  const size_t most = std::min({cached_.size(), static_cast<size_t>(cache_.length()), prompt.empty() ? 0 : prompt.size() - 1});
-  size_t common = 0;
-  while (common < most && cached_[common] == prompt[common]) ++common;
-  cache_.truncate(static_cast<int64_t>(common));
-  cached_.resize(common);
-  return guarded([&] { return run(*decoder_, *tokenizer_, prompt, common, cache_, cached_, options); });
+base::Result<Generation> generate(const models::Decoder& decoder, const formats::Tokenizer& tokenizer, const std::vector<int32_t>& prompt,
+                                  const GenerateOptions& options) {
+  return Chat(decoder, tokenizer).reply(prompt, options);
 }
 
 void Chat::reset() {
   cache_ = models::KvCache();
   cached_.clear();
+}
+
+// Feeds the part of the prompt that the cache lacks. An undefined tensor: interrupted.
+base::Result<at::Tensor> Chat::prefill(const std::vector<int32_t>& prompt, const GenerateOptions& options) {
+  at::Tensor logits;
+  for (size_t at = cached_.size(); at < prompt.size();) {
+    if (asked_to_stop(options)) return at::Tensor();
+    const size_t end = std::min(prompt.size(), at + kPrefillTokens);
+    const std::vector<int32_t> piece(prompt.begin() + static_cast<std::ptrdiff_t>(at), prompt.begin() + static_cast<std::ptrdiff_t>(end));
+    auto result = step(*decoder_, piece, cache_);
+    if (!result) return result;
+    cached_.insert(cached_.end(), piece.begin(), piece.end());
+    logits = *result;
+    at = end;
+  }
+  return logits;
+}
+
+// One token after the other from the logits after the prompt, until something ends it.
+base::Status Chat::decode(at::Tensor logits, int64_t most, Sampler& sampler, const GenerateOptions& options, Generation& generation) {
+  const auto ends = end_tokens(*decoder_, *tokenizer_, options);
+  TextStream stream(*tokenizer_, options);
+  const auto finish = [&](FinishReason reason) -> base::Status {
+    if (reason != FinishReason::kInterrupted) stream.finish();
+    generation.text = stream.text();
+    generation.finish_reason = stream.stopped() ? FinishReason::kStop : stream.interrupted() ? FinishReason::kInterrupted : reason;
+    return {};
+  };
+  while (true) {
+    const auto id = sampler.next({logits.mutable_data_ptr<float>(), static_cast<size_t>(logits.numel())});
+    if (!id) return tl::make_unexpected(id.error());
+    generation.ids.push_back(*id);
+    if (contains(ends, *id)) return finish(FinishReason::kEos);
+    stream.push(*id);
+    if (stream.stopped() || stream.interrupted()) return finish(FinishReason::kInterrupted);
+    if (static_cast<int64_t>(generation.ids.size()) >= most) return finish(FinishReason::kLength);
+    if (asked_to_stop(options)) return finish(FinishReason::kInterrupted);
+    auto next = step(*decoder_, {*id}, cache_);
+    if (!next) return base::pass(next);
+    cached_.push_back(*id);
+    logits = *next;
+  }
+}
+
+base::Result<Generation> Chat::reply(const std::vector<int32_t>& prompt, const GenerateOptions& options) {
+  if (auto ok = validate(options); !ok) return base::pass(ok);
+  if (auto ok = check_prompt(prompt, decoder_->config().vocab_size); !ok) return base::pass(ok);
+  auto limit = context_limit(decoder_->config(), options, prompt.size());
+  if (!limit) return base::pass(limit);
+
+  Generation generation;
+  const auto [mine, theirs] = std::mismatch(cached_.begin(), cached_.end(), prompt.begin(), prompt.end());
+  // The last token of the prompt is always fed: its logits are needed.
+  cached_.resize(std::min<size_t>(static_cast<size_t>(mine - cached_.begin()), prompt.size() - 1));
+  cache_.truncate(static_cast<int64_t>(cached_.size()));
+  generation.prompt_tokens = static_cast<int64_t>(prompt.size());
+  generation.reused_tokens = static_cast<int64_t>(cached_.size());
+
+  auto start = Clock::now();
+  auto logits = prefill(prompt, options);
+  if (!logits) return base::pass(logits);
+  generation.prefill_seconds = seconds_since(start);
+  if (!logits->defined()) {
+    generation.finish_reason = FinishReason::kInterrupted;
+    return generation;
+  }
+  start = Clock::now();
+  Sampler sampler(options.sampling, prompt);
+  const int64_t most = std::min(options.max_new_tokens, *limit - generation.prompt_tokens);
+  if (auto ok = decode(*logits, most, sampler, options, generation); !ok) return base::pass(ok);
+  generation.decode_seconds = seconds_since(start);
+  return generation;
 }
 
 }  // namespace deepseek::engine

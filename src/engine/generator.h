@@ -62,10 +62,12 @@ class Chat {
   void reset();
 
  private:
+  base::Result<at::Tensor> prefill(const std::vector<int32_t>& prompt, const GenerateOptions& options);
+  base::Status decode(at::Tensor logits, int64_t most, Sampler& sampler, const GenerateOptions& options, Generation& generation);
   const models::Decoder* decoder_;
   const formats::Tokenizer* tokenizer_;
   models::KvCache cache_;
-  std::vector<int32_t> cached_;  // the tokens in the cache, and perhaps some that failed to get there
+  std::vector<int32_t> cached_;  // the tokens that the cache holds
 };
 
 }  // namespace deepseek::engine

@@ -2,113 +2,153 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
-#include <numeric>
+#include <tuple>
 
 namespace deepseek::engine {
 namespace {
 
-using base::refuse;
-constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr float kRemoved = -std::numeric_limits<float>::infinity();
 
-base::Status check_logits(std::span<const float> logits) {
+base::Status within_range(const char* name, double value, double low, double high) {
+  if (value >= low && value <= high) return {};  // false for NaN too
+  return base::refuse("{} is {}; it must lie between {} and {}", name, value, low, high);
+}
+
+base::Status check(std::span<const float> logits) {
   bool any = false;
-  for (const float logit : logits) {
-    if (std::isnan(logit) || logit == std::numeric_limits<float>::infinity()) {
-      return base::fail("the model's output is no number: its weights or its adapter are broken for this type, try --dtype f32");
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (std::isnan(logits[i]) || logits[i] == -kRemoved) {
+      return base::fail("the logit of token {} is {}: the model's weights are damaged or its type overflows; try dtype f32", i, logits[i]);
     }
-    any = any || logit != kNever;
+    any = any || logits[i] != kRemoved;
   }
-  if (!any) return base::fail("every token was ruled out; loosen the sampling options");
+  if (!any) return base::fail("no token is left to choose from: all {} logits are -infinity", logits.size());
   return {};
 }
 
-void keep_top_k(std::span<float> logits, int64_t top_k) {
-  if (top_k <= 0 || top_k >= static_cast<int64_t>(logits.size())) return;
-  std::vector<float> copy(logits.begin(), logits.end());
-  std::nth_element(copy.begin(), copy.begin() + (top_k - 1), copy.end(), std::greater<>());
-  const float least = copy[static_cast<size_t>(top_k - 1)];
-  for (float& logit : logits) logit = logit < least ? kNever : logit;
-}
-
-// Ids that are still possible, with their probabilities.
-struct Possible {
-  std::vector<int32_t> ids;
-  std::vector<double> probabilities;
-};
-
-Possible possible(std::span<const float> logits) {
-  Possible out;
-  const float best = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] == kNever) continue;
-    out.ids.push_back(static_cast<int32_t>(i));
-    out.probabilities.push_back(std::exp(static_cast<double>(logits[i]) - best));
-    sum += out.probabilities.back();
-  }
-  for (double& p : out.probabilities) p /= sum;
-  return out;
-}
-
-// From the least probable up, tokens go while their sum is at most 1 - top_p.
-void keep_top_p(std::span<float> logits, double top_p) {
-  if (top_p >= 1.0) return;
-  const Possible all = possible(logits);
-  std::vector<size_t> order(all.ids.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[static_cast<size_t>(all.ids[a])] < logits[static_cast<size_t>(all.ids[b])]; });
-  double sum = 0;
-  for (size_t i = 0; i + 1 < order.size(); ++i) {
-    sum += all.probabilities[order[i]];
-    if (sum > 1.0 - top_p) break;
-    logits[static_cast<size_t>(all.ids[order[i]])] = kNever;
-  }
-}
-
-void keep_min_p(std::span<float> logits, double min_p) {
-  if (min_p <= 0) return;
-  const float best = *std::max_element(logits.begin(), logits.end());
-  const double least = static_cast<double>(best) + std::log(min_p);
-  for (float& logit : logits) logit = static_cast<double>(logit) < least ? kNever : logit;
-}
+bool inside(int32_t id, std::span<const float> logits) { return id >= 0 && static_cast<size_t>(id) < logits.size(); }
 
 void penalize(std::span<float> logits, const TokenCounts& seen, const TokenCounts& generated, const SamplingOptions& options) {
-  const auto inside = [&](int32_t id) { return id >= 0 && static_cast<size_t>(id) < logits.size(); };
-  if (options.repetition_penalty != 1.0) {
+  const auto repetition = static_cast<float>(options.repetition_penalty);
+  if (repetition != 1.0f) {
     for (const auto& [id, count] : seen) {
-      if (!inside(id)) continue;
+      if (!inside(id, logits)) continue;
       float& logit = logits[static_cast<size_t>(id)];
-      logit = static_cast<float>(logit < 0 ? logit * options.repetition_penalty : logit / options.repetition_penalty);
+      logit = logit < 0 ? logit * repetition : logit / repetition;
     }
   }
   if (options.presence_penalty == 0 && options.frequency_penalty == 0) return;
   for (const auto& [id, count] : generated) {
-    if (inside(id)) logits[static_cast<size_t>(id)] -= static_cast<float>(options.presence_penalty + options.frequency_penalty * count);
+    if (!inside(id, logits) || count <= 0) continue;
+    logits[static_cast<size_t>(id)] -= static_cast<float>(options.presence_penalty + options.frequency_penalty * count);
   }
+}
+
+void keep_top_k(std::span<float> logits, size_t k) {
+  std::vector<float> sorted(logits.begin(), logits.end());
+  const auto kth = sorted.begin() + static_cast<std::ptrdiff_t>(k - 1);
+  std::nth_element(sorted.begin(), kth, sorted.end(), std::greater<>());
+  const float threshold = *kth;
+  for (float& logit : logits) {
+    if (logit < threshold) logit = kRemoved;
+  }
+}
+
+// A token stays while those above it have less than top_p. Only as many tokens are sorted as that takes.
+void keep_top_p(std::span<float> logits, double top_p) {
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] != kRemoved) ids.push_back(static_cast<int32_t>(i));
+  }
+  const auto at = [&](int32_t id) { return logits[static_cast<size_t>(id)]; };
+  const auto before = [&](int32_t a, int32_t b) { return at(a) != at(b) ? at(a) > at(b) : a > b; };
+  const float best = *std::max_element(logits.begin(), logits.end());
+  const auto weight = [&](int32_t id) { return std::exp(static_cast<double>(at(id)) - best); };
+  double total = 0, above = 0;
+  for (const int32_t id : ids) total += weight(id);
+  size_t kept = 0, sorted = 0, block = 256;
+  while (kept < ids.size()) {
+    if (kept == sorted) {
+      sorted = std::min(ids.size(), sorted + block);
+      block *= 4;
+      const auto from = ids.begin() + static_cast<std::ptrdiff_t>(kept);
+      std::partial_sort(from, ids.begin() + static_cast<std::ptrdiff_t>(sorted), ids.end(), before);
+    }
+    if (kept > 0 && above >= top_p * total) break;
+    above += weight(ids[kept++]);
+  }
+  for (size_t i = kept; i < ids.size(); ++i) logits[static_cast<size_t>(ids[i])] = kRemoved;
+}
+
+void keep_min_p(std::span<float> logits, double min_p) {
+  const float best = *std::max_element(logits.begin(), logits.end());
+  for (float& logit : logits) {
+    if (std::exp(static_cast<double>(logit) - best) < min_p) logit = kRemoved;
+  }
+}
+
+// SplitMix64. Source: Steele, Lea and Flood 2014.
+uint64_t next_bits(uint64_t& state) {
+  uint64_t z = (state += 0x9e3779b97f4a7c15);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+int32_t draw(std::span<const float> logits, double uniform) {
+  const float best = *std::max_element(logits.begin(), logits.end());
+  double total = 0;
+  for (const float logit : logits) total += logit == kRemoved ? 0.0 : std::exp(static_cast<double>(logit) - best);
+  double left = uniform * total;
+  int32_t last = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] == kRemoved) continue;
+    const double weight = std::exp(static_cast<double>(logits[i]) - best);
+    if (weight > 0) last = static_cast<int32_t>(i);
+    left -= weight;
+    if (left < 0) break;
+  }
+  return last;
 }
 
 }  // namespace
 
-base::Status validate(const SamplingOptions& o) {
-  if (!(o.temperature >= 0 && o.temperature <= 100)) return refuse("temperature is {}; it must be 0 (greedy) to 100", o.temperature);
-  if (o.top_k < 0) return refuse("top_k is {}; it must be 0 (all) or more", o.top_k);
-  if (!(o.top_p > 0 && o.top_p <= 1)) return refuse("top_p is {}; it must be above 0 and at most 1", o.top_p);
-  if (!(o.min_p >= 0 && o.min_p <= 1)) return refuse("min_p is {}; it must be 0 to 1", o.min_p);
-  if (!(o.repetition_penalty > 0 && o.repetition_penalty <= 100)) return refuse("repetition_penalty is {}; it must be above 0 and at most 100", o.repetition_penalty);
-  if (!(std::abs(o.presence_penalty) <= 100)) return refuse("presence_penalty is {}; it must be -100 to 100", o.presence_penalty);
-  if (!(std::abs(o.frequency_penalty) <= 100)) return refuse("frequency_penalty is {}; it must be -100 to 100", o.frequency_penalty);
+base::Status validate(const SamplingOptions& options) {
+  if (options.temperature != 0) {
+    if (auto ok = within_range("temperature", options.temperature, 1e-4, 100); !ok) {
+      ok.error().message += ", or be 0 for greedy choice";
+      return ok;
+    }
+  }
+  if (options.top_k < 0) return base::refuse("top_k is {}; it must be 0 (all tokens) or a number of tokens", options.top_k);
+  const std::tuple<const char*, double, double, double> ranges[] = {
+      {"top_p", options.top_p, 0, 1},
+      {"min_p", options.min_p, 0, 1},
+      {"repetition_penalty", options.repetition_penalty, 0.01, 100},
+      {"presence_penalty", options.presence_penalty, -100, 100},
+      {"frequency_penalty", options.frequency_penalty, -100, 100},
+  };
+  for (const auto& [name, value, low, high] : ranges) {
+    if (auto ok = within_range(name, value, low, high); !ok) return ok;
+  }
   return {};
 }
 
 base::Status process_logits(std::span<float> logits, const TokenCounts& seen, const TokenCounts& generated, const SamplingOptions& options) {
-  if (auto sound = check_logits(logits); !sound) return sound;
+  if (auto ok = validate(options); !ok) return ok;
+  if (auto ok = check(logits); !ok) return ok;
   penalize(logits, seen, generated, options);
+  if (options.temperature != 0 && options.temperature != 1.0) {
+    const auto temperature = static_cast<float>(options.temperature);
+    for (float& logit : logits) logit /= temperature;
+  }
+  if (auto ok = check(logits); !ok) return ok;  // a huge logit may have overflowed
   if (options.temperature == 0) return {};
-  for (float& logit : logits) logit = static_cast<float>(logit / options.temperature);
-  keep_top_k(logits, options.top_k);
-  keep_top_p(logits, options.top_p);
-  keep_min_p(logits, options.min_p);
+  if (options.top_k > 0 && static_cast<uint64_t>(options.top_k) < logits.size()) keep_top_k(logits, static_cast<size_t>(options.top_k));
+  if (options.top_p < 1) keep_top_p(logits, options.top_p);
+  if (options.min_p > 0) keep_min_p(logits, options.min_p);
   return {};
 }
 
@@ -116,29 +156,19 @@ Sampler::Sampler(const SamplingOptions& options, std::span<const int32_t> prompt
   for (const int32_t id : prompt) ++seen_[id];
 }
 
-base::Result<int32_t> Sampler::next(std::span<float> logits) {
-  if (auto done = process_logits(logits, seen_, generated_, options_); !done) return base::pass(done);
-  int32_t chosen = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  if (options_.temperature > 0) {
-    const Possible all = possible(logits);
-    double left = uniform();
-    for (size_t i = 0; i < all.ids.size(); ++i) {
-      if (all.probabilities[i] > 0) chosen = all.ids[i];
-      left -= all.probabilities[i];
-      if (left < 0) break;
-    }
-  }
-  ++seen_[chosen];
-  ++generated_[chosen];
-  return chosen;
-}
+double Sampler::uniform() { return static_cast<double>(next_bits(state_) >> 11) * 0x1p-53; }
 
-// SplitMix64: the same on every machine.
-double Sampler::uniform() {
-  uint64_t z = (state_ += 0x9E3779B97F4A7C15u);
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
+base::Result<int32_t> Sampler::next(std::span<float> logits) {
+  if (auto ok = process_logits(logits, seen_, generated_, options_); !ok) return base::pass(ok);
+  int32_t id = 0;
+  if (options_.temperature == 0) {
+    id = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  } else {
+    id = draw(logits, uniform());
+  }
+  ++seen_[id];
+  ++generated_[id];
+  return id;
 }
 
 }  // namespace deepseek::engine

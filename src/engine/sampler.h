@@ -38,7 +38,7 @@ using TokenCounts = std::unordered_map<int32_t, int32_t>;
 [[nodiscard]] base::Status process_logits(std::span<float> logits, const TokenCounts& seen, const TokenCounts& generated,
                                           const SamplingOptions& options);
 
-/// Chooses tokens one after the other. The same options, prompt and logits give the same tokens on every machine.
+/// Chooses tokens one after the other. The same options, prompt and logits give the same tokens.
 class Sampler {
  public:
   Sampler(const SamplingOptions& options, std::span<const int32_t> prompt);

@@ -62,7 +62,7 @@ class Run {
  public:
   Run(models::Decoder& decoder, const TrainingData& data, const TrainOptions& options, const TrainHooks& hooks, const Parallel& parallel)
       : decoder_(decoder), data_(data), options_(options), hooks_(hooks), parallel_(parallel), total_(total_steps(options, data.train.size())) {
-    eval_every_ = options.eval_every > 0 ? options.eval_every : std::max<int64_t>(1, (total_ + 9) / 10);
+    eval_every_ = options.eval_every > 0 ? options.eval_every : std::max<int64_t>(1, (total_ + 4) / 5);
     save_every_ = options.save_every > 0 ? options.save_every : eval_every_;
     adapter_ = options.adapter;
     adapter_.base_model = options.model_name;

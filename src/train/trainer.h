@@ -34,7 +34,7 @@ struct TrainOptions {
   Order curriculum_order = Order::kForward;
   Pace curriculum_schedule = Pace::kStages;
   Difficulty difficulty = Difficulty::kAuto;
-  int64_t eval_every = 0;          ///< steps; 0: ten times in the run
+  int64_t eval_every = 0;          ///< steps; 0: five times in the run
   int64_t early_stopping = 0;      ///< evaluations without a better one before the run ends; 0: never
   int64_t save_every = 0;          ///< steps; 0: at each evaluation
   bool resume = false, overwrite = false;

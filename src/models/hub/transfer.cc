@@ -212,6 +212,10 @@ base::Status fetch_file(const std::string& url, const std::string& token, const 
     long status = 0;
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     const bool flushed = std::fflush(file.get()) == 0;
+    if (code == CURLE_RANGE_ERROR && attempt + 1 < kAttempts) {  // the server does not know ranges: from the beginning
+      if (::ftruncate(::fileno(file.get()), 0) != 0) return fail("cannot write {}: {}", path.string(), std::strerror(errno));
+      continue;
+    }
     if (sink.interrupted) return fail("interrupted; what was fetched is kept, the same command goes on");
     if (sink.too_long) return fail("{} is longer than the {} bytes that were announced", url, size);
     if (code == CURLE_WRITE_ERROR || !flushed) return fail("cannot write {}: {}", path.string(), std::strerror(trouble != 0 ? trouble : errno));

@@ -1,0 +1,101 @@
+"""fine-tune from outside, on a tiny model: files, resume, signals, several processes, bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+from program import CLI, MODEL, Case, run
+
+ROWS = [{"question": f"what is {i} and {i}?", "answer": f"it is {2 * i}", "difficulty": i % 4 + 1} for i in range(40)]
+
+
+class FineTune(Case):
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / "qa.json"
+        self.data.write_text(json.dumps(ROWS))
+        self.out = self.folder / "out"
+
+    def arguments(self, *more, out=None, steps=12):
+        defaults = {"--model": MODEL, "--dataset": self.data, "--output": out or self.out, "--lora_rank": "4", "--steps": steps, "--batch_size": "4",
+                    "--learning_rate": "0.005", "--dtype": "f32", "--samples": "1", "--threads": "1"}
+        return ["fine-tune", *(part for name, value in defaults.items() if name not in more for part in (name, value)), *more]
+
+    def lines(self, out=None):
+        return [json.loads(line) for line in ((out or self.out) / "metrics.jsonl").read_text().splitlines()]
+
+    def test_the_seed_command_and_its_files(self):
+        result = run(*self.arguments("--curriculum_steps", "5"))
+        self.assertIn("held-out loss", self.done(result))
+        for text in ("question/answer pairs (question, answer), JSON array, 40 rows", "memory plan", "curriculum 5/5", "stay frozen"):
+            self.assertIn(text, result.stderr)
+        for name in ("adapter_config.json", "adapter_model.safetensors", "metrics.jsonl", "report.html", "last/training_state.safetensors"):
+            self.assertTrue((self.out / name).exists(), name)
+        end = next(line for line in self.lines() if line["type"] == "end")
+        self.assertLess(end["best_loss"], end["base_loss"])
+        self.assertTrue(any(line["type"] == "sample" for line in self.lines()))
+        self.done(run("generate", "--model", MODEL, "--adapter", self.out, "--prompt", "what is 3 and 3?", "--max_new_tokens", "4"))
+        self.refused(run(*self.arguments()), "holds an earlier run")
+
+    def test_json(self):
+        out = json.loads(self.done(run(*self.arguments("--json", "--quiet"))))
+        self.assertEqual(out["steps"], 12)
+
+    def test_interrupted_and_resumed_equals_uninterrupted(self):
+        whole = self.folder / "whole"
+        self.done(run(*self.arguments(out=whole, steps=60)))
+        for sent in (signal.SIGINT, signal.SIGKILL):
+            out = self.folder / f"stopped-{sent}"
+            process = subprocess.Popen([CLI, *map(str, self.arguments("--save_every", "2", out=out, steps=60))], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            state = out / "last" / "training_state.safetensors"
+            while not state.exists() and process.poll() is None:
+                time.sleep(0.01)
+            process.send_signal(sent)
+            text, _ = process.communicate(timeout=120)
+            if sent == signal.SIGINT and process.returncode == 0 and "held-out" not in text:
+                self.assertIn("--resume", text)
+            self.done(run(*self.arguments("--save_every", "2", "--resume", out=out, steps=60)))
+            self.assertEqual((out / "adapter_model.safetensors").read_bytes(), (whole / "adapter_model.safetensors").read_bytes())
+
+    def test_two_processes_equal_one(self):
+        if os.environ.get("DEEPSEEK_HAS_MPI") != "ON" or not shutil.which("mpirun"):
+            self.skipTest("built without MPI")
+        self.done(run(*self.arguments("--quiet")))
+        two = self.folder / "two"
+        command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "2", CLI, *map(str, self.arguments("--quiet", out=two))]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        losses = [[line["loss"] for line in self.lines(out) if line["type"] in ("step", "evaluation")] for out in (self.out, two)]
+        self.assertEqual(len(losses[0]), len(losses[1]))
+        for one, both in zip(*losses):
+            self.assertAlmostEqual(one, both, delta=2e-4)
+
+    def test_bad_input(self):
+        empty = self.folder / "empty.json"
+        empty.write_text("[]")
+        self.refused(run(*self.arguments("--dataset", empty)), "the dataset is empty", code=1)
+        self.refused(run("fine-tune", "--model", MODEL, "--dataset", self.folder / "none.json"), "does not exist", code=1)
+        unanswered = self.folder / "unanswered.json"
+        unanswered.write_text(json.dumps(ROWS[:3] + [{"question": "q"}]))
+        self.refused(run("fine-tune", "--model", MODEL, "--dataset", unanswered), "row 4: there is no 'answer'", code=1)
+        for more, text in ((["--lora_rank", "0"], "rank of 0"), (["--lora_rank", "100000"], "is above the size of"), (["--target_modules", "q_prj"], "did you mean 'q_proj'?"),
+                           (["--curriculum_steps", "0"], "--curriculum_steps is 0"), (["--curriculum_order", "up"], "forward, reverse or random"), (["--difficulty", "x"], "auto, field, length or loss"),
+                           (["--learning_rate", "-1"], "--learning_rate is -1"), (["--batch_size", "0"], "--batch_size is 0"), (["--schedule", "x"], "cosine, linear or constant"),
+                           (["--loss_on", "x"], "use answer or all"), (["--validation", "2"], "--validation is '2'"), (["--memory_limit", "much"], "--memory_limit is 'much'"),
+                           (["--memory_limit", "1MB"], "are available"), (["--gradient_checkpointing", "x"], "auto, on or off"), (["--resume"], "nothing to resume"),
+                           (["--context", "4"], "more than the context of 4"), (["--rank_pattern", "q_proj"], "not NAME=NUMBER")):
+            out = self.folder / "refused"
+            self.refused(run(*self.arguments(*more, out=out)), text)
+            self.assertFalse((out / "adapter_model.safetensors").exists())
+
+    def test_an_output_that_cannot_be_written(self):
+        (self.folder / "file").write_text("")
+        self.refused(run(*self.arguments(out=self.folder / "file")), "cannot create", code=1)
+
+
+if __name__ == "__main__":
+    unittest.main()

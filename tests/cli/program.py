@@ -1,0 +1,34 @@
+"""Runs deepseek-cli for the tests, on the tiny models of tests/golden."""
+
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CLI = os.environ.get("DEEPSEEK_CLI", str(ROOT / "build" / "bin" / "deepseek-cli"))
+MODEL = str(ROOT / "tests" / "golden" / "models" / "llama_gqa")
+ADAPTER = str(ROOT / "tests" / "golden" / "adapters" / "llama_gqa-lora")
+
+
+def run(*arguments, stdin="", environment=None, **more):
+    settings = {**os.environ, "HF_HUB_CACHE": "/nonexistent", "DEEPSEEK_GEMMA": "/nonexistent.gguf", **(environment or {})}
+    return subprocess.run([CLI, *map(str, arguments)], input=stdin, capture_output=True, text=True, env=settings, timeout=300, **more)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def refused(self, result, text, code=2):
+        self.assertEqual(result.returncode, code, result.stderr)
+        self.assertIn(text, result.stderr)
+        self.assertEqual(result.stdout, "")
+        self.assertNotIn("Exception raised from", result.stderr)
+
+    def done(self, result):
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
