@@ -1,0 +1,28 @@
+"""What `cmake --install` puts somewhere is enough for another project, and the installed program runs."""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+BUILD, TORCH = sys.argv[1], sys.argv[2]
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def run(*command):
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if result.returncode != 0:
+        sys.exit(f"{command} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
+    return result.stdout
+
+
+with tempfile.TemporaryDirectory() as folder:
+    prefix, build = pathlib.Path(folder) / "prefix", pathlib.Path(folder) / "build"
+    run("cmake", "--install", BUILD, "--prefix", prefix)
+    assert "deepseek-cli" in run(prefix / "bin" / "deepseek-cli", "--version")
+    run("cmake", "-S", HERE / "consumer", "-B", build, "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={prefix}", f"-DTorch_DIR={TORCH}", "-DCMAKE_BUILD_TYPE=Release")
+    run("cmake", "--build", build)
+    out = run(build / "consumer", ROOT / "tests" / "golden" / "models" / "llama_gqa")
+    print(out, end="")
+    assert "parameters" in out and "tokens" in out, out
