@@ -16,7 +16,9 @@ configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/deepseek-config.cmake.
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/deepseek-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/deepseek-config.cmake ${CMAKE_BINARY_DIR}/deepseek-config-version.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/deepseek)
 if(TARGET deepseek-cli)
-  # The program keeps finding the libtorch it was built with.
-  set_target_properties(deepseek-cli PROPERTIES INSTALL_RPATH_USE_LINK_PATH TRUE)
+  # The program keeps finding the libtorch it was built with. Named, since INSTALL_RPATH_USE_LINK_PATH leaves out what lies in
+  # the source tree, and .venv does.
+  get_filename_component(_torch_library ${TORCH_LIBRARY} DIRECTORY)
+  set_target_properties(deepseek-cli PROPERTIES INSTALL_RPATH ${_torch_library} INSTALL_RPATH_USE_LINK_PATH TRUE)
   install(TARGETS deepseek-cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()

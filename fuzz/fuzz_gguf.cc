@@ -27,6 +27,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     (void)deepseek::formats::dequantize(tensor, values);
   }
   const auto tokenizer = deepseek::formats::Tokenizer::from_gguf(*gguf);
-  if (tokenizer) (void)tokenizer->decode(tokenizer->encode("ab 12\n"), false);
+  if (!tokenizer) return 0;
+  (void)tokenizer->decode(tokenizer->encode("ab 12\n"), false);
+  (void)deepseek::formats::Tokenizer::parse(tokenizer->to_json());
   return 0;
 }

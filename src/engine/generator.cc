@@ -30,10 +30,10 @@ base::Result<int64_t> context_limit(const models::DecoderConfig& config, const G
 }
 
 base::Status check_prompt(const std::vector<int32_t>& prompt, int64_t vocabulary) {
-  if (prompt.empty()) return base::refuse("the prompt has no tokens; give at least one");
+  if (prompt.empty()) return base::refuse("the prompt is empty; give at least one token");
   for (size_t i = 0; i < prompt.size(); ++i) {
     if (prompt[i] < 0 || prompt[i] >= vocabulary) {
-      return base::refuse("token {} of the prompt is {}, outside the model's vocabulary of {}: the tokenizer is another model's", i,
+      return base::refuse("token {} of the prompt is {}, outside the vocabulary of {}: the tokenizer is another model's", i,
                           prompt[i], vocabulary);
     }
   }

@@ -124,7 +124,7 @@ base::Status validate(const SamplingOptions& options) {
   }
   if (options.top_k < 0) return base::refuse("top_k is {}; it must be 0 (all tokens) or a number of tokens", options.top_k);
   const std::tuple<const char*, double, double, double> ranges[] = {
-      {"top_p", options.top_p, 0, 1},
+      {"top_p", options.top_p, 1e-6, 1},
       {"min_p", options.min_p, 0, 1},
       {"repetition_penalty", options.repetition_penalty, 0.01, 100},
       {"presence_penalty", options.presence_penalty, -100, 100},

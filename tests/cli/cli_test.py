@@ -28,7 +28,7 @@ class Requests(Case):
     def test_absurd_values(self):
         for arguments, text in ((["--temperature", "-1"], "temperature is -1"), (["--top_p", "0"], "top_p is 0"), (["--max_new_tokens", "0"], "max_new_tokens is 0"),
                                 (["--threads", "-3"], "--threads is -3"), (["--threads", "100000"], "--threads is 100000"), (["--dtype", "f8"], "dtype 'f8'"),
-                                (["--stop", ""], "stop string is empty"), (["--chat_template", "maybe"], "use auto, on or off")):
+                                (["--stop", ""], "stop string 1 is empty"), (["--chat_template", "maybe"], "use auto, on or off")):
             self.refused(run("generate", "--model", MODEL, "--prompt", "a", *arguments), text)
 
     def test_models_that_are_not_there(self):

@@ -10,7 +10,6 @@
 namespace deepseek::formats::jinja {
 namespace {
 
-constexpr size_t kMaxOutput = size_t{16} << 20;
 constexpr int64_t kMaxSteps = 2'000'000;
 constexpr int kMaxDepth = 150;
 
@@ -29,16 +28,20 @@ int64_t checked(bool overflowed, const int64_t& value) {
 Value arithmetic(const std::string& op, const Value& a, const Value& b) {
   must_be_defined(a);
   must_be_defined(b);
-  if (op == "~") return a.text() + b.text();
-  if (op == "+" && a.is_string() && b.is_string()) return a.string() + b.string();
+  if (op == "~" || (op == "+" && a.is_string() && b.is_string())) {
+    std::string sum = a.text() + b.text();
+    check_text(sum.size());
+    return sum;
+  }
   if (op == "+" && a.is_list() && b.is_list()) {
+    check_list(a.list().size() + b.list().size());
     List sum = a.list();
     sum.insert(sum.end(), b.list().begin(), b.list().end());
     return sum;
   }
   if (op == "*" && a.is_string() && b.is_int()) {
     const int64_t count = std::max<int64_t>(0, b.integer());
-    if (count > 0 && a.string().size() > kMaxOutput / static_cast<size_t>(count)) throw Trouble("a repeated text is too long");
+    if (count > 0 && a.string().size() > kMaxText / static_cast<size_t>(count)) throw Trouble("a repeated text is too long");
     std::string out;
     for (int64_t i = 0; i < count; ++i) out += a.string();
     return out;
@@ -71,7 +74,7 @@ Value arithmetic(const std::string& op, const Value& a, const Value& b) {
 
 bool contains(const Value& container, const Value& what) {
   must_be_defined(container);
-  if (container.is_string()) return container.string().find(what.string()) != std::string::npos;
+  if (container.is_string()) return find_text(container.string(), what.string()) != std::string::npos;
   if (container.is_dict()) return what.is_string() && find(container.dict(), what.string()) != nullptr;
   const auto& list = container.list();
   return std::any_of(list.begin(), list.end(), [&](const Value& element) { return element.equals(what); });
@@ -91,7 +94,8 @@ bool compares(const std::string& op, const Value& a, const Value& b) {
 template <typename Sequence>
 Sequence sliced(const Sequence& source, const Value& begin, const Value& end, const Value& step_value) {
   const auto size = static_cast<int64_t>(source.size());
-  const int64_t step = step_value.is_none() ? 1 : step_value.integer();
+  // A larger step takes no more than one element, and must not overflow.
+  const int64_t step = step_value.is_none() ? 1 : std::clamp(step_value.integer(), -size - 1, size + 1);
   if (step == 0) throw Trouble("the step of a slice is 0");
   const auto bound = [&](const Value& value, int64_t fallback) {
     if (value.is_none()) return fallback;
@@ -119,9 +123,10 @@ Value range(const Arguments& arguments) {
   const int64_t begin = a.size() > 1 ? a[0].integer() : 0, end = a.size() > 1 ? a[1].integer() : a[0].integer(), step = a.size() > 2 ? a[2].integer() : 1;
   if (step == 0) throw Trouble("the step of a range is 0");
   List out;
-  for (int64_t i = begin; step > 0 ? i < end : i > end; i += step) {
+  for (int64_t i = begin; step > 0 ? i < end : i > end;) {
     if (out.size() >= 100'000) throw Trouble("a range is too long");
     out.emplace_back(i);
+    if (__builtin_add_overflow(i, step, &i)) break;
   }
   return out;
 }
@@ -157,6 +162,12 @@ class Evaluator {
     scopes_.push_back(globals());
     scopes_.push_back(std::move(variables));
   }
+  // A namespace that holds itself would never be freed.
+  ~Evaluator() {
+    for (const auto& value : changed_) value.dict().clear();
+  }
+  Evaluator(const Evaluator&) = delete;
+  Evaluator& operator=(const Evaluator&) = delete;
   std::string run(const Node& root) {
     execute(root);
     return std::move(out_);
@@ -171,15 +182,22 @@ class Evaluator {
     int& depth_;
   };
 
-  void step() {
-    if (++steps_ > kMaxSteps) throw Trouble("the template takes too long");
+  void step(size_t cost = 1) {
+    steps_ += static_cast<int64_t>(cost);
+    if (steps_ > kMaxSteps) throw Trouble("the template takes too long");
+  }
+  // What copying or going through a value costs, in steps.
+  static size_t cost_of(const Value& value) {
+    if (value.is_string()) return value.string().size() / 256;
+    return value.is_list() ? value.list().size() / 32 : value.is_dict() ? value.dict().size() / 16 : 0;
   }
   void write(const std::string& text) {
-    if (out_.size() + text.size() > kMaxOutput) throw Trouble("the template writes too much");
+    if (out_.size() + text.size() > kMaxText) throw Trouble("the template writes too much");
     out_ += text;
   }
   [[nodiscard]] Value lookup(const std::string& name) {
     for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
+      step(scope->size() / 16);
       if (const Value* found = find(*scope, name)) return *found;
     }
     return Undefined{name};
@@ -201,6 +219,8 @@ class Evaluator {
       case NodeKind::kSetMember: {
         const Value target = lookup(node.names[0]);
         must_be_defined(target);
+        step(target.dict().size() / 16);
+        changed_.push_back(target);
         set(target.dict(), node.name, evaluate(node.parts[0]));
         return Flow::kOn;
       }
@@ -242,6 +262,7 @@ class Evaluator {
   }
 
   void assign(const std::vector<std::string>& names, Value value) {
+    step(scopes_.back().size() / 16);
     if (names.size() == 1) {
       set(scopes_.back(), names[0], std::move(value));
       return;
@@ -301,6 +322,7 @@ class Evaluator {
     set(scopes_.back(), node.name, Function([this, macro](const Arguments& arguments) -> Value {
       const Deeper deeper(depth_);
       if (arguments.positional.size() > macro->names.size()) throw Trouble(fmt::format("the macro '{}' takes at most {} values", macro->name, macro->names.size()));
+      step(scopes_[1].size());
       std::vector<Dict> inner(scopes_.begin(), scopes_.begin() + 2);
       Dict local;
       for (size_t i = 0; i < macro->names.size(); ++i) {
@@ -351,7 +373,9 @@ class Evaluator {
     step();
     const Deeper deeper(depth_);
     try {
-      return compute(node);
+      Value value = compute(node);
+      step(cost_of(value));
+      return value;
     } catch (const Trouble& trouble) {
       if (std::string(trouble.what()).starts_with("line ")) throw;
       if (node.kind == NodeKind::kCall && node.parts[0].name == "raise_exception") throw;
@@ -371,7 +395,10 @@ class Evaluator {
       }
       case NodeKind::kDict: {
         Dict dict;
-        for (size_t i = 0; i + 1 < node.parts.size(); i += 2) set(dict, part(i).text(), part(i + 1));
+        for (size_t i = 0; i + 1 < node.parts.size(); i += 2) {
+          step(dict.size() / 16);
+          set(dict, part(i).text(), part(i + 1));
+        }
         return dict;
       }
       case NodeKind::kMember: {
@@ -417,6 +444,7 @@ class Evaluator {
   }
 
   std::vector<Dict> scopes_;
+  std::vector<Value> changed_;
   std::string out_;
   int64_t steps_ = 0;
   int depth_ = 0;

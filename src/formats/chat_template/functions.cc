@@ -54,13 +54,13 @@ std::string replaced(const std::string& text, const std::string& what, const std
   size_t at = 0;
   if (what.empty()) return text;
   while (count != 0) {
-    const size_t found = text.find(what, at);
+    const size_t found = find_text(text, what, at);
     if (found == std::string::npos) break;
     out.append(text, at, found - at);
     out += by;
     at = found + what.size();
     --count;
-    if (out.size() > (size_t{16} << 20)) throw Trouble("a replaced text is too long");
+    check_text(out.size());
   }
   return out + text.substr(at);
 }
@@ -74,13 +74,17 @@ List split(const std::string& text, const Value& separator, int64_t most) {
       out.emplace_back(most == 0 ? stripped(text.substr(at), kBlanks, false, true) : text.substr(at, end - at));
       if (most > 0) --most;
       at = end == std::string::npos ? end : text.find_first_not_of(kBlanks, end);
+      check_list(out.size());
     }
     return out;
   }
   const std::string& by = separator.string();
   if (by.empty()) throw Trouble("the separator of split is empty");
   size_t at = 0;
-  for (size_t found = 0; most != 0 && (found = text.find(by, at)) != std::string::npos; at = found + by.size(), --most) out.emplace_back(text.substr(at, found - at));
+  for (size_t found = 0; most != 0 && (found = find_text(text, by, at)) != std::string::npos; at = found + by.size(), --most) {
+    out.emplace_back(text.substr(at, found - at));
+    check_list(out.size());
+  }
   out.emplace_back(text.substr(at));
   return out;
 }
@@ -120,13 +124,13 @@ Value string_method(const std::string& text, const std::string& name, const Argu
   if (name == "capitalize") return capitalized(text);
   if (name == "isdigit") return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
   if (name == "find") {
-    const size_t found = text.find(argument(a, 0, "sub").string());
+    const size_t found = find_text(text, argument(a, 0, "sub").string());
     return found == std::string::npos ? Value(-1) : Value(characters(text.substr(0, found)).size());
   }
   if (name == "count") {
     const std::string what = argument(a, 0, "sub").string();
     int64_t count = 0;
-    for (size_t at = text.find(what); !what.empty() && at != std::string::npos; at = text.find(what, at + what.size())) ++count;
+    for (size_t at = find_text(text, what); !what.empty() && at != std::string::npos; at = find_text(text, what, at + what.size())) ++count;
     return count;
   }
   if (name == "join") {

@@ -60,7 +60,18 @@ class Parser {
     if (now().kind != TokenKind::kBlockEnd) fail(fmt::format("'{}' is unexpected in a tag", now().text));
     take();
   }
-  Node make(NodeKind kind, std::string name = "", std::vector<Node> parts = {}) const { return Node{kind, now().line, std::move(name), {}, std::move(parts), {}, false}; }
+  // The tree is walked by recursion: chains such as 1+1+1 count too, which grow without the parser going deeper.
+  void add(Node& parent, Node part) const {
+    parent.height = std::max(parent.height, part.height + 1);
+    if (parent.height > kMaxDepth) fail("the template is nested too deeply");
+    parent.parts.push_back(std::move(part));
+  }
+  template <typename... Parts>
+  Node make(NodeKind kind, std::string name = "", Parts&&... parts) const {
+    Node out{kind, now().line, std::move(name), {}, {}, {}, false, 1};
+    (add(out, std::move(parts)), ...);
+    return out;
+  }
 
   // Until a tag whose name is among `ends`, which stays.
   Node block(const Names& ends) {
@@ -68,17 +79,17 @@ class Parser {
     Node out = make(NodeKind::kBlock);
     for (;;) {
       if (now().kind == TokenKind::kText) {
-        out.parts.push_back(make(NodeKind::kText, now().text));
+        add(out, make(NodeKind::kText, now().text));
         take();
       } else if (now().kind == TokenKind::kOutputBegin) {
         take();
-        out.parts.push_back(make(NodeKind::kOutput, "", {tuple()}));
+        add(out, make(NodeKind::kOutput, "", tuple()));
         if (now().kind != TokenKind::kOutputEnd) fail(fmt::format("'{}' is unexpected in an expression", now().text));
         take();
       } else if (now().kind == TokenKind::kBlockBegin) {
         if (std::find(ends.begin(), ends.end(), ahead().text) != ends.end()) return out;
         take();
-        out.parts.push_back(statement());
+        add(out, statement());
       } else {
         if (!ends.empty()) fail(fmt::format("'{}' is missing", ends.back()));
         return out;
@@ -108,7 +119,7 @@ class Parser {
       Node filter = make(NodeKind::kConstant);
       filter = filters(std::move(filter), true);
       end_block();
-      Node out = make(NodeKind::kFilterBlock, "", {block({"endfilter"}), std::move(filter)});
+      Node out = make(NodeKind::kFilterBlock, "", block({"endfilter"}), std::move(filter));
       close("endfilter");
       return out;
     }
@@ -120,19 +131,19 @@ class Parser {
   }
 
   Node if_statement() {
-    Node out = make(NodeKind::kIf, "", {tuple()});
+    Node out = make(NodeKind::kIf, "", tuple());
     end_block();
-    out.parts.push_back(block({"elif", "else", "endif"}));
+    add(out, block({"elif", "else", "endif"}));
     for (;;) {
       take();
       const std::string name = need_name();
       if (name == "elif") {
-        out.parts.push_back(tuple());
+        add(out, tuple());
         end_block();
-        out.parts.push_back(block({"elif", "else", "endif"}));
+        add(out, block({"elif", "else", "endif"}));
       } else if (name == "else") {
         end_block();
-        out.parts.push_back(block({"endif"}));
+        add(out, block({"endif"}));
         close("endif");
         return out;
       } else {
@@ -166,8 +177,8 @@ class Parser {
     }
     if (!accept_name("endfor")) fail("'endfor' is missing");
     end_block();
-    out.parts = {std::move(iterable), std::move(body), std::move(otherwise)};
-    if (filtered) out.parts.push_back(std::move(filter));
+    for (Node* part : {&iterable, &body, &otherwise}) add(out, std::move(*part));
+    if (filtered) add(out, std::move(filter));
     return out;
   }
 
@@ -180,7 +191,7 @@ class Parser {
     }
     while (accept_operator(",")) out.names.push_back(need_name());
     if (accept_operator("=")) {
-      out.parts.push_back(tuple());
+      add(out, tuple());
       end_block();
       return out;
     }
@@ -189,28 +200,30 @@ class Parser {
     const bool filtered = is_operator("|");
     if (filtered) filter = filters(std::move(filter), false);
     end_block();
-    out.parts.push_back(block({"endset"}));
-    if (filtered) out.parts.push_back(std::move(filter));
+    add(out, block({"endset"}));
+    if (filtered) add(out, std::move(filter));
     close("endset");
     return out;
   }
 
   Node macro_statement() {
-    Node out = make(NodeKind::kMacro, need_name(), {Node{}});
+    Node out = make(NodeKind::kMacro, need_name(), Node{});
     need_operator("(");
     while (!accept_operator(")")) {
       out.names.push_back(need_name());
       if (accept_operator("=")) {
-        out.parts.push_back(expression());
+        add(out, expression());
       } else {
         Node missing = make(NodeKind::kConstant);
         missing.value = Undefined{out.names.back()};
-        out.parts.push_back(std::move(missing));
+        add(out, std::move(missing));
       }
       if (!is_operator(")")) need_operator(",");
     }
     end_block();
-    out.parts[0] = block({"endmacro"});
+    Node body = block({"endmacro"});
+    out.height = std::max(out.height, body.height + 1);
+    out.parts[0] = std::move(body);
     close("endmacro");
     return out;
   }
@@ -219,10 +232,10 @@ class Parser {
   Node tuple() {
     Node first = expression();
     if (!is_operator(",")) return first;
-    Node list = make(NodeKind::kList, "", {std::move(first)});
+    Node list = make(NodeKind::kList, "", std::move(first));
     while (accept_operator(",")) {
       if (now().kind == TokenKind::kOutputEnd || now().kind == TokenKind::kBlockEnd || is_operator(")")) break;
-      list.parts.push_back(expression());
+      add(list, expression());
     }
     return list;
   }
@@ -238,32 +251,32 @@ class Parser {
       Node otherwise = make(NodeKind::kConstant);
       otherwise.value = Undefined{"an if without else"};
       if (accept_name("else")) otherwise = conditional(true);
-      value = make(NodeKind::kConditional, "", {std::move(condition), std::move(value), std::move(otherwise)});
+      value = make(NodeKind::kConditional, "", std::move(condition), std::move(value), std::move(otherwise));
     }
     return value;
   }
 
   Node or_expression() {
     Node left = and_expression();
-    while (accept_name("or")) left = make(NodeKind::kOr, "", {std::move(left), and_expression()});
+    while (accept_name("or")) left = make(NodeKind::kOr, "", std::move(left), and_expression());
     return left;
   }
 
   Node and_expression() {
     Node left = not_expression();
-    while (accept_name("and")) left = make(NodeKind::kAnd, "", {std::move(left), not_expression()});
+    while (accept_name("and")) left = make(NodeKind::kAnd, "", std::move(left), not_expression());
     return left;
   }
 
   Node not_expression() {
     const Deeper deeper(*this);
-    if (accept_name("not")) return make(NodeKind::kNot, "", {not_expression()});
+    if (accept_name("not")) return make(NodeKind::kNot, "", not_expression());
     return comparison();
   }
 
   Node comparison() {
     Node first = sum();
-    Node chain = make(NodeKind::kCompare, "", {std::move(first)});
+    Node chain = make(NodeKind::kCompare, "", std::move(first));
     for (;;) {
       std::string op;
       if (now().kind == TokenKind::kOperator && (now().text == "==" || now().text == "!=" || now().text == "<" || now().text == ">" || now().text == "<=" || now().text == ">=")) {
@@ -278,7 +291,7 @@ class Parser {
         break;
       }
       chain.names.push_back(op);
-      chain.parts.push_back(sum());
+      add(chain, sum());
     }
     if (!chain.names.empty()) return chain;
     Node only = std::move(chain.parts[0]);
@@ -291,7 +304,7 @@ class Parser {
       const auto found = std::find_if(operators.begin(), operators.end(), [&](const char* op) { return is_operator(op); });
       if (found == operators.end()) return left;
       take();
-      left = make(NodeKind::kBinary, *found, {std::move(left), (this->*next)()});
+      left = make(NodeKind::kBinary, *found, std::move(left), (this->*next)());
     }
   }
 
@@ -300,7 +313,7 @@ class Parser {
   Node product() { return binary({"*", "/", "//", "%"}, &Parser::power); }
   Node power() {
     Node left = unary(true);
-    while (accept_operator("**")) left = make(NodeKind::kBinary, "**", {std::move(left), unary(true)});
+    while (accept_operator("**")) left = make(NodeKind::kBinary, "**", std::move(left), unary(true));
     return left;
   }
 
@@ -308,9 +321,9 @@ class Parser {
     const Deeper deeper(*this);
     Node out;
     if (accept_operator("-")) {
-      out = make(NodeKind::kUnary, "-", {unary(false)});
+      out = make(NodeKind::kUnary, "-", unary(false));
     } else if (accept_operator("+")) {
-      out = make(NodeKind::kUnary, "+", {unary(false)});
+      out = make(NodeKind::kUnary, "+", unary(false));
     } else {
       out = postfix(primary());
     }
@@ -358,7 +371,7 @@ class Parser {
   Node sequence(const char* end) {
     Node out = make(NodeKind::kList);
     while (!accept_operator(end)) {
-      out.parts.push_back(expression());
+      add(out, expression());
       if (!is_operator(end)) need_operator(",");
     }
     return out;
@@ -367,9 +380,9 @@ class Parser {
   Node mapping() {
     Node out = make(NodeKind::kDict);
     while (!accept_operator("}")) {
-      out.parts.push_back(expression());
+      add(out, expression());
       need_operator(":");
-      out.parts.push_back(expression());
+      add(out, expression());
       if (!is_operator("}")) need_operator(",");
     }
     return out;
@@ -379,7 +392,7 @@ class Parser {
     for (;;) {
       if (accept_operator(".")) {
         const std::string name = now().kind == TokenKind::kInteger ? take().text : need_name();
-        value = make(NodeKind::kMember, name, {std::move(value)});
+        value = make(NodeKind::kMember, name, std::move(value));
       } else if (accept_operator("[")) {
         value = subscript(std::move(value));
       } else if (accept_operator("(")) {
@@ -395,18 +408,18 @@ class Parser {
     Node begin = absent(), end = absent(), step = absent();
     if (!is_operator(":")) {
       begin = expression();
-      if (accept_operator("]")) return make(NodeKind::kIndex, "", {std::move(value), std::move(begin)});
+      if (accept_operator("]")) return make(NodeKind::kIndex, "", std::move(value), std::move(begin));
     }
     need_operator(":");
     if (!is_operator(":") && !is_operator("]")) end = expression();
     if (accept_operator(":") && !is_operator("]")) step = expression();
     need_operator("]");
-    return make(NodeKind::kSlice, "", {std::move(value), std::move(begin), std::move(end), std::move(step)});
+    return make(NodeKind::kSlice, "", std::move(value), std::move(begin), std::move(end), std::move(step));
   }
 
   // Arguments after "(": positional ones have an empty name.
   Node call(NodeKind kind, const std::string& name, Node first) {
-    Node out = make(kind, name, {std::move(first)});
+    Node out = make(kind, name, std::move(first));
     while (!accept_operator(")")) {
       std::string argument;
       if (now().kind == TokenKind::kName && ahead().kind == TokenKind::kOperator && ahead().text == "=") {
@@ -414,7 +427,7 @@ class Parser {
         take();
       }
       out.names.push_back(argument);
-      out.parts.push_back(expression());
+      add(out, expression());
       if (!is_operator(")")) need_operator(",");
     }
     return out;
@@ -427,7 +440,7 @@ class Parser {
         first = false;
         std::string name = need_name();
         while (accept_operator(".")) name += "." + need_name();
-        value = accept_operator("(") ? call(NodeKind::kFilter, name, std::move(value)) : make(NodeKind::kFilter, name, {std::move(value)});
+        value = accept_operator("(") ? call(NodeKind::kFilter, name, std::move(value)) : make(NodeKind::kFilter, name, std::move(value));
       } else if (is_name("is")) {
         take();
         value = test(std::move(value));
@@ -442,7 +455,7 @@ class Parser {
   Node test(Node value) {
     const bool negated = accept_name("not");
     const std::string name = need_name();
-    Node out = make(NodeKind::kTest, name, {std::move(value)});
+    Node out = make(NodeKind::kTest, name, std::move(value));
     if (accept_operator("(")) {
       out = call(NodeKind::kTest, name, std::move(out.parts[0]));
     } else {
@@ -450,7 +463,7 @@ class Parser {
       const bool constant = now().kind == TokenKind::kString || now().kind == TokenKind::kInteger || now().kind == TokenKind::kFloat || is_operator("[") || is_operator("{");
       if (word || constant) {
         out.names.emplace_back();
-        out.parts.push_back(postfix(primary()));
+        add(out, postfix(primary()));
       }
     }
     out.flag = negated;

@@ -25,6 +25,7 @@ struct Node {
   std::vector<Node> parts;
   std::vector<std::string> names;   ///< targets, parameters, names of named arguments, operators of a chain
   bool flag = false;                ///< "is not"
+  int height = 1;                   ///< of the tree below, limited by the parser
 };
 
 /// Throws Trouble naming the line.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace deepseek::formats::jinja {
 namespace {
@@ -44,12 +45,18 @@ std::string representation(const Value& value, int depth) {
   if (value.is_string()) return quoted(value.string());
   if (value.is_list()) {
     std::string out = "[";
-    for (const auto& element : value.list()) out += (out.size() > 1 ? ", " : "") + representation(element, depth + 1);
+    for (const auto& element : value.list()) {
+      out += (out.size() > 1 ? ", " : "") + representation(element, depth + 1);
+      check_text(out.size());
+    }
     return out + "]";
   }
   if (value.is_dict()) {
     std::string out = "{";
-    for (const auto& [key, element] : value.dict()) out += (out.size() > 1 ? ", " : "") + quoted(key) + ": " + representation(element, depth + 1);
+    for (const auto& [key, element] : value.dict()) {
+      out += (out.size() > 1 ? ", " : "") + quoted(key) + ": " + representation(element, depth + 1);
+      check_text(out.size());
+    }
     return out + "}";
   }
   return value.is_undefined() ? "Undefined" : value.text();
@@ -59,6 +66,7 @@ std::string json_string(const std::string& text) { return nlohmann::json(text).d
 
 void write_json(const Value& value, int64_t indent, bool sort_keys, int depth, std::string& out) {
   if (depth > kMaxDepth) throw Trouble("a value is nested too deeply");
+  check_text(out.size());
   const auto line = [&](int level) {
     if (indent >= 0) out += "\n" + std::string(static_cast<size_t>(indent * level), ' ');
   };
@@ -104,7 +112,83 @@ void write_json(const Value& value, int64_t indent, bool sort_keys, int depth, s
   }
 }
 
+// Compares values that may share or hold one another: `left` bounds the work, `depth` the recursion.
+class Comparison {
+ public:
+  bool equal(const Value& a, const Value& b, int depth = 0) {
+    spend(1, depth);
+    if (a.is_number() && b.is_number()) return a.number() == b.number();
+    if (a.is_string() && b.is_string()) return a.string() == b.string();
+    if (a.is_list() && b.is_list()) {
+      const List &x = a.list(), &y = b.list();
+      return &x == &y || (x.size() == y.size() && std::equal(x.begin(), x.end(), y.begin(), [&](const Value& m, const Value& n) { return equal(m, n, depth + 1); }));
+    }
+    if (a.is_dict() && b.is_dict()) return &a.dict() == &b.dict() || equal_dicts(a.dict(), b.dict(), depth);
+    return (a.is_undefined() && b.is_undefined()) || (a.is_none() && b.is_none());
+  }
+
+  int order(const Value& a, const Value& b, int depth = 0) {
+    spend(1, depth);
+    if (a.is_number() && b.is_number()) return a.number() < b.number() ? -1 : a.number() > b.number() ? 1 : 0;
+    if (a.is_string() && b.is_string()) return a.string().compare(b.string());
+    if (!a.is_list() || !b.is_list()) throw Trouble(fmt::format("{} and {} cannot be compared", a.kind(), b.kind()));
+    const List &x = a.list(), &y = b.list();
+    if (&x == &y) return 0;
+    for (size_t i = 0; i < std::min(x.size(), y.size()); ++i) {
+      if (const int result = order(x[i], y[i], depth + 1); result != 0) return result;
+    }
+    return x.size() < y.size() ? -1 : x.size() > y.size() ? 1 : 0;
+  }
+
+ private:
+  bool equal_dicts(Dict& x, Dict& y, int depth) {
+    if (x.size() != y.size()) return false;
+    return std::all_of(x.begin(), x.end(), [&](const auto& entry) {
+      spend(static_cast<int64_t>(y.size()), depth);
+      const Value* found = find(y, entry.first);
+      return found != nullptr && equal(entry.second, *found, depth + 1);
+    });
+  }
+  void spend(int64_t steps, int depth) {
+    if (depth > kMaxDepth) throw Trouble("a value is nested too deeply");
+    if ((left_ -= steps) < 0) throw Trouble("a comparison takes too long");
+  }
+  int64_t left_ = 10'000'000;
+};
+
 }  // namespace
+
+void check_text(size_t size) {
+  if (size > kMaxText) throw Trouble("a text is too long");
+}
+
+void check_list(size_t size) {
+  if (size > kMaxList) throw Trouble("a list is too long");
+}
+
+bool Value::is_last_owner() const {
+  if (const auto* list = std::get_if<std::shared_ptr<List>>(&data_)) return list->use_count() == 1;
+  const auto* dict = std::get_if<std::shared_ptr<Dict>>(&data_);
+  return dict != nullptr && dict->use_count() == 1;
+}
+
+// A list in a list in a list, however deep, goes without recursion.
+void Value::release() {
+  std::vector<Data> waiting;
+  const auto take = [&](Value& value) {
+    if (value.is_last_owner()) waiting.push_back(std::move(value.data_));
+  };
+  take(*this);
+  while (!waiting.empty()) {
+    const Data now = std::move(waiting.back());
+    waiting.pop_back();
+    if (const auto* list = std::get_if<std::shared_ptr<List>>(&now)) {
+      std::for_each((*list)->begin(), (*list)->end(), take);
+    } else if (const auto* dict = std::get_if<std::shared_ptr<Dict>>(&now)) {
+      for (auto& entry : **dict) take(entry.second);
+    }
+  }
+}
 
 const std::string& Value::string() const {
   if (!is_string()) throw Trouble(fmt::format("{} stands where text is needed", kind()));
@@ -166,35 +250,8 @@ std::string Value::text() const {
 
 std::string Value::repr() const { return representation(*this, 0); }
 
-bool Value::equals(const Value& other) const {
-  if (is_number() && other.is_number()) return number() == other.number();
-  if (data_.index() != other.data_.index()) return false;
-  if (is_undefined() || is_none()) return true;
-  if (is_string()) return string() == other.string();
-  if (is_list()) {
-    return list().size() == other.list().size() && std::equal(list().begin(), list().end(), other.list().begin(), [](const Value& a, const Value& b) { return a.equals(b); });
-  }
-  if (is_dict()) {
-    if (dict().size() != other.dict().size()) return false;
-    return std::all_of(dict().begin(), dict().end(), [&](const auto& entry) {
-      const Value* found = find(other.dict(), entry.first);
-      return found != nullptr && found->equals(entry.second);
-    });
-  }
-  return false;
-}
-
-int Value::compare(const Value& other) const {
-  if (is_number() && other.is_number()) return number() < other.number() ? -1 : number() > other.number() ? 1 : 0;
-  if (is_string() && other.is_string()) return string().compare(other.string());
-  if (is_list() && other.is_list()) {
-    for (size_t i = 0; i < std::min(list().size(), other.list().size()); ++i) {
-      if (const int order = list()[i].compare(other.list()[i]); order != 0) return order;
-    }
-    return list().size() < other.list().size() ? -1 : list().size() > other.list().size() ? 1 : 0;
-  }
-  throw Trouble(fmt::format("{} and {} cannot be compared", kind(), other.kind()));
-}
+bool Value::equals(const Value& other) const { return Comparison().equal(*this, other); }
+int Value::compare(const Value& other) const { return Comparison().order(*this, other); }
 
 List Value::elements() const {
   if (is_list()) return list();
@@ -202,7 +259,9 @@ List Value::elements() const {
   if (is_dict()) {
     for (const auto& [key, value] : dict()) out.emplace_back(key);
   } else if (is_string()) {
+    check_list(string().size() / 4);
     for (auto& character : characters(string())) out.emplace_back(std::move(character));
+    check_list(out.size());
   } else if (!is_undefined()) {
     throw Trouble(fmt::format("{} cannot be gone through", kind()));
   }
@@ -247,6 +306,12 @@ std::string to_json(const Value& value, int64_t indent, bool sort_keys) {
   std::string out;
   write_json(value, std::min<int64_t>(indent, 64), sort_keys, 0, out);
   return out;
+}
+
+size_t find_text(const std::string& text, const std::string& what, size_t at) {
+  if (at > text.size()) return std::string::npos;
+  const void* found = ::memmem(text.data() + at, text.size() - at, what.data(), what.size());
+  return found == nullptr ? std::string::npos : static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }
 
 std::vector<std::string> characters(const std::string& text) {

@@ -18,6 +18,11 @@ struct Trouble : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+constexpr size_t kMaxText = size_t{16} << 20;  // no honest prompt is near these; what would pass them is refused
+constexpr size_t kMaxList = 1'000'000;
+void check_text(size_t size);
+void check_list(size_t size);
+
 class Value;
 using List = std::vector<Value>;
 using Dict = std::vector<std::pair<std::string, Value>>;  // in order of insertion
@@ -46,6 +51,13 @@ class Value {
   Value(List value) : data_(std::make_shared<List>(std::move(value))) {}
   Value(Dict value) : data_(std::make_shared<Dict>(std::move(value))) {}
   Value(Function value) : data_(std::make_shared<Function>(std::move(value))) {}
+  Value(const Value&) = default;
+  Value(Value&&) noexcept = default;
+  Value& operator=(const Value&) = default;
+  Value& operator=(Value&&) noexcept = default;
+  ~Value() {
+    if (is_last_owner()) release();
+  }
 
   template <typename T>
   [[nodiscard]] bool is() const { return std::holds_alternative<T>(data_); }
@@ -80,6 +92,8 @@ class Value {
   [[nodiscard]] List elements() const;
 
  private:
+  [[nodiscard]] bool is_last_owner() const;
+  void release();
   Data data_;
 };
 
@@ -89,5 +103,7 @@ void set(Dict& dict, const std::string& key, Value value);
 /// json.dumps(value, ensure_ascii=False, indent=indent); indent < 0: on one line.
 [[nodiscard]] std::string to_json(const Value& value, int64_t indent, bool sort_keys);
 [[nodiscard]] std::vector<std::string> characters(const std::string& text);
+/// std::string::find in linear time whatever the two texts are.
+[[nodiscard]] size_t find_text(const std::string& text, const std::string& what, size_t at = 0);
 
 }  // namespace deepseek::formats::jinja

@@ -1,6 +1,8 @@
 // Tokenizers from GGUF metadata, as the tokenizer.json that Transformers would build from it.
 #include <algorithm>
+#include <cmath>
 
+#include "base/text.h"
 #include "formats/tokenizer/parts.h"
 #include "formats/weights/gguf.h"
 
@@ -25,10 +27,14 @@ Result<Stored> read(const Gguf& gguf) {
   Stored out;
   const auto* tokens = gguf.array("tokenizer.ggml.tokens");
   if (tokens == nullptr || tokens->strings.empty()) return fail("the GGUF file holds no tokenizer (tokenizer.ggml.tokens)");
-  out.tokens = tokens->strings;
+  // Everything after this point reads characters without looking for broken ones.
+  for (const auto& token : tokens->strings) out.tokens.push_back(base::to_valid_utf8(token));
   if (const auto* scores = gguf.array("tokenizer.ggml.scores"); scores != nullptr) out.scores.assign(scores->floats.begin(), scores->floats.end());
   if (const auto* types = gguf.array("tokenizer.ggml.token_type"); types != nullptr) out.types = types->integers;
   out.scores.resize(out.tokens.size(), 0.0f);
+  for (size_t i = 0; i < out.scores.size(); ++i) {
+    if (!std::isfinite(out.scores[i])) return fail("the score of token {} is not finite (tokenizer.ggml.scores); the file is damaged", i);
+  }
   out.types.resize(out.tokens.size(), kNormal);
   out.kind = gguf.text("tokenizer.ggml.model");
   out.pre = gguf.text("tokenizer.ggml.pre", "default");

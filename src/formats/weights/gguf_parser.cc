@@ -16,6 +16,7 @@ using base::fail;
 using base::pass;
 
 constexpr int kDeepestArray = 4;
+constexpr uint64_t kLongestArray = 1 << 24;  // sixty times the largest vocabulary; bounds what a damaged count can allocate
 constexpr size_t kLongestKey = 65535;       // the specification's limit
 constexpr size_t kSmallestValue = 8 + 4 + 1;   // length of the key, type, one byte
 constexpr size_t kSmallestTensor = 8 + 4 + 4 + 8;  // length of the name, dimensions, type, offset
@@ -164,6 +165,7 @@ base::Result<GgufValue> GgufParser::read_array(int depth) {
 }
 
 base::Status GgufParser::fill_array(uint32_t type, uint64_t count, int depth, GgufArray& array) {
+  if (count > kLongestArray) return fail("an array claims {} elements, more than {}; the file is damaged", count, kLongestArray);
   switch (type) {
     case kU8: return read_elements<uint8_t>(count, array.integers);
     case kI8: return read_elements<int8_t>(count, array.integers);

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <tuple>
 
 #include "formats/weights/tensor_layout.h"
 
@@ -57,7 +58,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     }
     if (place_ != Place::kTensor || field_ != "dtype") return unexpected("text");
     if (type_from_name(text, entries.back().info.type)) return true;
-    return stop("type {} is not supported", shown_name(text));
+    error = fmt::format("tensor {} has type {}, which is not supported; use a copy with BF16, F16 or F32 weights", shown_name(name_), shown_name(text));
+    return false;
   }
 
   bool start_object(size_t) override {
@@ -105,7 +107,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) override {
-    error = fmt::format("the header is no valid JSON at its byte {}", position);
+    error = fmt::format("the header is no valid JSON at its byte {}; the file is damaged", position);
     return false;
   }
 
@@ -114,13 +116,12 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   template <typename... Args>
   bool stop(fmt::format_string<Args...> format, Args&&... args) {
-    error = fmt::format("tensor {}: {}", shown_name(name_), fmt::format(format, std::forward<Args>(args)...));
+    error = fmt::format("tensor {}: {}; the file is damaged", shown_name(name_), fmt::format(format, std::forward<Args>(args)...));
     return false;
   }
 
   bool unexpected(const char* what) {
-    return place_ == Place::kStart ? (error = fmt::format("the header is {} instead of an object", what), false)
-                                   : stop("{} stands where the header may not have it", what);
+    return stop("{} stands where the header may not have it", what);
   }
 
   bool set_shape() {
@@ -146,8 +147,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
 // Every tensor's bytes lie in the data, have the size that its type and shape ask for, and follow one another.
 base::Status place_tensors(std::vector<Entry>& entries, std::span<const std::byte> data) {
-  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.begin, a.end, a.info.name) < std::tie(b.begin, b.end, b.info.name);
   });
   uint64_t end = 0;
   for (auto& entry : entries) {
@@ -186,7 +187,7 @@ base::Result<SafeTensorsHeader> parse_safetensors(std::span<const std::byte> fil
   const auto* text = reinterpret_cast<const char*>(file.data() + sizeof(length));
   if (length == 0 || text[0] != '{') return fail("not a safetensors file: its header does not begin with {{");
   HeaderReader reader;
-  if (!nlohmann::json::sax_parse(text, text + length, &reader)) return fail("{}; the file is damaged", reader.error);
+  if (!nlohmann::json::sax_parse(text, text + length, &reader)) return fail("{}", reader.error);
   if (auto placed = place_tensors(reader.entries, file.subspan(sizeof(length) + static_cast<size_t>(length))); !placed) {
     return base::pass(placed);
   }
