@@ -31,7 +31,7 @@ bench-programs: build
 	@cmake -S . -B $(BUILD) -G Ninja -DDEEPSEEK_BENCH=ON
 	@cmake --build $(BUILD)
 $(GEMMA_HF)/bf16/config.json: | models
-	@$(PYTHON) tests/golden/gemma.py --save-hf $(GEMMA_HF)
+	@$(PYTHON) tests/golden/gemma.py "$$($(BUILD)/bin/deepseek-cli pull gemma-3-270m --quiet)" --save-hf $(GEMMA_HF)
 bench-finetune: models bench-programs $(GEMMA_HF)/bf16/config.json ## speed and memory of a training step beside PEFT
 	@$(PYTHON) bench/finetune_bench.py --model $(GEMMA_HF)/bf16
 bench-peft: models bench-programs $(GEMMA_HF)/bf16/config.json ## adapters in both directions beside PEFT
