@@ -17,6 +17,17 @@ if(DEEPSEEK_TORCH)
   endif()
   find_package(Torch REQUIRED)
   find_package(CLI11 REQUIRED)
+  # at::parallel_for is a template: without OpenMP where it is used it runs on one thread. The library is libtorch's own copy where
+  # it brings one, so that no program has two pools of threads.
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  add_library(deepseek_openmp INTERFACE)
+  target_compile_options(deepseek_openmp INTERFACE ${OpenMP_CXX_FLAGS})
+  file(GLOB _deepseek_gomp ${TORCH_INSTALL_PREFIX}/lib/libgomp*.so*)
+  if(_deepseek_gomp)
+    target_link_libraries(deepseek_openmp INTERFACE $<BUILD_INTERFACE:${_deepseek_gomp}> $<INSTALL_INTERFACE:OpenMP::OpenMP_CXX>)
+  else()
+    target_link_libraries(deepseek_openmp INTERFACE OpenMP::OpenMP_CXX)
+  endif()
 endif()
 
 if(DEEPSEEK_MPI)

@@ -7,157 +7,152 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/log_softmax.h>
-#include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
 #include <vector>
 
+#include "kernels/cross_entropy/strip.h"
 #include "kernels/elementwise/row.h"
-#include "kernels/simd.h"
 
 namespace deepseek::kernels {
 namespace {
 
-constexpr int64_t kBlock = 2048;  // floats of one block: 8 KiB, stays in L1 between the passes
+constexpr int64_t kBlockRows = 512;    // rows for which the head is read once
+constexpr int64_t kSliceWords = 2048;  // 2048 x 512 logits in bf16 are 2 MiB: they never leave the cache
+constexpr float kMostDropped = 0.05f;  // share of a row's probability that the selection may leave out
 
-DEEPSEEK_VECTOR_CLONES float maximum(const float* x, int64_t n) {
-  float lanes[16];
-  for (float& lane : lanes) lane = -std::numeric_limits<float>::infinity();
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int64_t j = 0; j < 16; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
-  }
-  float best = lanes[0];
-  for (const float lane : lanes) best = lane > best ? lane : best;
-  for (; i < n; ++i) best = x[i] > best ? x[i] : best;
-  return best;
-}
-
-DEEPSEEK_VECTOR_CLONES float sum_of_exponentials(const float* x, float shift, int64_t n) {
-  float lanes[16] = {};
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int64_t j = 0; j < 16; ++j) lanes[j] += fast_exp(x[i + j] - shift);
-  }
-  float sum = 0;
-  for (const float lane : lanes) sum += lane;
-  for (; i < n; ++i) sum += fast_exp(x[i] - shift);
-  return sum;
-}
-
-DEEPSEEK_VECTOR_CLONES void mark_above(const float* x, float threshold, uint8_t* marks, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) marks[i] |= static_cast<uint8_t>(x[i] > threshold);
-}
-
-void apply_softcap(float* x, float cap, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] = cap * std::tanh(x[i] / cap);
-}
-
-// One pass of online softmax over a row of logits: log(sum(exp)).
 template <typename T>
-double log_sum_exp(const T* logits, int64_t vocabulary, float cap) {
-  float block[kBlock];
-  float shift = -std::numeric_limits<float>::infinity();
-  double sum = 0;
-  for (int64_t at = 0; at < vocabulary; at += kBlock) {
-    const int64_t n = std::min(kBlock, vocabulary - at);
-    load_row(logits + at, block, n);
-    if (cap > 0) apply_softcap(block, cap, n);
-    const float best = maximum(block, n);
-    if (best > shift) {
-      sum *= std::exp(static_cast<double>(shift) - best);
-      shift = best;
+class Pass {
+ public:
+  Pass(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets, const at::Tensor& weights, CrossEntropyResult& result,
+       const CrossEntropyOptions& options, float min_probability)
+      : hidden_(hidden), head_(head), targets_(targets), weights_(weights), result_(result), softcap_(static_cast<float>(options.softcap)),
+        min_probability_(min_probability) {}
+
+  // Rows [begin, begin + rows) of the hidden states. Returns words times rows that took part in the gradient.
+  double block(int64_t begin, int64_t rows) {
+    const at::Tensor x = hidden_.narrow(0, begin, rows);
+    std::vector<Strip<T>> strips = make_strips(x, begin, rows);
+    const at::Tensor columns = x.t().contiguous();
+    for_slices(columns, [&](const at::Tensor& logits, int64_t first) {
+      at::parallel_for(0, static_cast<int64_t>(strips.size()), 1, [&](int64_t from, int64_t to) {
+        for (int64_t s = from; s < to; ++s) strips[s].take(data_of<T>(logits) + s * kLanes, rows, first, logits.size(0));
+      });
+    });
+    double used = 0;
+    for (size_t s = 0; s < strips.size(); ++s) used += finish(strips[s], begin + static_cast<int64_t>(s) * kLanes);
+    return used;
+  }
+
+ private:
+  template <typename Body>
+  void for_slices(const at::Tensor& columns, Body&& body) const {
+    const int64_t vocabulary = head_.size(0);
+    at::Tensor buffer = at::empty({std::min(kSliceWords, vocabulary), columns.size(1)}, columns.options());
+    for (int64_t first = 0; first < vocabulary; first += kSliceWords) {
+      const int64_t words = std::min(kSliceWords, vocabulary - first);
+      at::Tensor logits = buffer.narrow(0, 0, words);
+      at::mm_out(logits, head_.narrow(0, first, words), columns);
+      body(logits, first);
     }
-    sum += sum_of_exponentials(block, shift, n);
   }
-  return shift + std::log(sum);
-}
 
-template <typename T>
-float logit_at(const T* logits, int64_t index, float cap) {
-  float value = 0;
-  load_row(logits + index, &value, 1);
-  return cap > 0 ? cap * std::tanh(value / cap) : value;
-}
+  std::vector<Strip<T>> make_strips(const at::Tensor& x, int64_t begin, int64_t rows) const {
+    // A target's own logit bounds log(sum(exp)) from below; the margin covers its rounding and that of the logits.
+    const at::Tensor own = at::index_select(head_, 0, targets_.narrow(0, begin, rows));
+    const at::Tensor bounds = (x.to(at::kFloat) * own.to(at::kFloat)).sum(1);
+    const float* bound = bounds.const_data_ptr<float>();
+    std::vector<Strip<T>> strips;
+    for (int64_t at = 0; at < rows; at += kLanes) {
+      const int64_t lanes = std::min(kLanes, rows - at);
+      std::vector<float> below(bound + at, bound + at + lanes);
+      for (float& value : below) {
+        if (softcap_ > 0) value = softcap_ * std::tanh(value / softcap_);
+        value -= 0.1f + 0.01f * std::abs(value);
+      }
+      const bool selects = result_.hidden_gradient.defined();
+      strips.emplace_back(targets_.const_data_ptr<int64_t>() + begin + at, std::move(below), softcap_, selects ? min_probability_ : 0.0f);
+    }
+    return strips;
+  }
 
-struct Chunk {
-  at::Tensor logits;  // [rows, vocabulary], type of hidden
-  const int64_t* targets;
-  const float* weights;
-  std::vector<double> lse;
-  float cap;
-};
+  double finish(const Strip<T>& strip, int64_t begin) {
+    const int64_t lanes = strip.lanes();
+    StripGradient of{std::vector<float>(lanes), std::vector<float>(lanes), std::vector<int64_t>(lanes), softcap_};
+    float* loss = result_.losses.mutable_data_ptr<float>() + begin;
+    for (int64_t l = 0; l < lanes; ++l) {
+      of.lse[l] = static_cast<float>(strip.log_sum_exp(l));
+      of.weights[l] = weights_.const_data_ptr<float>()[begin + l];
+      loss[l] = static_cast<float>(strip.log_sum_exp(l) - strip.target_logit(l));
+    }
+    if (!result_.hidden_gradient.defined()) return 0;
+    at::Tensor into = result_.hidden_gradient.narrow(0, begin, lanes);
+    const auto words = static_cast<int64_t>(strip.selected().size());
+    if (min_probability_ > 0 && selected_gradient(strip, begin, of, into)) return static_cast<double>(words * lanes);
+    whole_gradient(begin, of, into);
+    return static_cast<double>(head_.size(0) * lanes);
+  }
 
-// Vocabulary rows that any row of the chunk gives at least min_probability, targets included, ascending.
-template <typename T>
-std::vector<int64_t> significant(const Chunk& chunk, double min_probability) {
-  const int64_t rows = chunk.logits.size(0), vocabulary = chunk.logits.size(1);
-  std::vector<uint8_t> marks(vocabulary, min_probability <= 0 ? 1 : 0);
-  if (min_probability > 0) {
-    // Threads take slices of the vocabulary, so no two write the same mark.
-    at::parallel_for(0, (vocabulary + kBlock - 1) / kBlock, 4, [&](int64_t begin, int64_t end) {
-      float block[kBlock];
-      for (int64_t b = begin; b < end; ++b) {
-        const int64_t at = b * kBlock, n = std::min(kBlock, vocabulary - at);
-        for (int64_t r = 0; r < rows; ++r) {
-          load_row(data_of<T>(chunk.logits) + r * vocabulary + at, block, n);
-          if (chunk.cap > 0) apply_softcap(block, chunk.cap, n);
-          mark_above(block, static_cast<float>(chunk.lse[r] + std::log(min_probability)), marks.data() + at, n);
-        }
+  // False where the selection leaves out too much of a row's probability.
+  bool selected_gradient(const Strip<T>& strip, int64_t begin, StripGradient& of, at::Tensor& into) const {
+    const auto& words = strip.selected();
+    at::Tensor ids = at::empty({static_cast<int64_t>(words.size())}, at::kLong);
+    std::copy(words.begin(), words.end(), ids.mutable_data_ptr<int64_t>());
+    for (int64_t l = 0; l < strip.lanes(); ++l) of.target_rows[l] = std::lower_bound(words.begin(), words.end(), target(begin + l)) - words.begin();
+    at::Tensor gradient = at::empty({ids.size(0), strip.lanes()}, into.options());
+    const std::vector<float> mass = fill_gradient(strip.selected_logits().data(), of, gradient);
+    for (int64_t l = 0; l < strip.lanes(); ++l) {
+      if (of.weights[l] != 0 && 1 - mass[l] > kMostDropped) return false;
+    }
+    at::mm_out(into, gradient.t(), at::index_select(head_, 0, ids));
+    return true;
+  }
+
+  void whole_gradient(int64_t begin, StripGradient& of, at::Tensor& into) const {
+    const int64_t lanes = into.size(0);
+    at::Tensor sum = at::zeros({lanes, head_.size(1)}, into.options().dtype(at::kFloat));
+    for_slices(hidden_.narrow(0, begin, lanes).t().contiguous(), [&](const at::Tensor& logits, int64_t first) {
+      for (int64_t l = 0; l < lanes; ++l) of.target_rows[l] = target(begin + l) - first;
+      at::Tensor gradient = at::empty_like(logits);
+      fill_gradient(data_of<T>(logits), of, gradient);
+      sum.add_(at::mm(gradient.t(), head_.narrow(0, first, logits.size(0))));
+    });
+    into.copy_(sum);
+  }
+
+  // gradient: [words, lanes]. Returns the probability of these words for each lane.
+  static std::vector<float> fill_gradient(const T* logits, const StripGradient& of, at::Tensor& gradient) {
+    constexpr int64_t kTask = 512;  // words; the sums of tasks are added in order, so that threads do not change them
+    const int64_t words = gradient.size(0), lanes = gradient.size(1), tasks = (words + kTask - 1) / kTask;
+    std::vector<float> parts(tasks * lanes), mass(lanes);
+    at::parallel_for(0, tasks, 1, [&](int64_t from, int64_t to) {
+      for (int64_t t = from; t < to; ++t) {
+        softmax_gradient(logits, t * kTask, std::min(kTask, words - t * kTask), of, data_of<T>(gradient), parts.data() + t * lanes);
       }
     });
-    for (int64_t r = 0; r < rows; ++r) marks[chunk.targets[r]] = 1;
-  }
-  std::vector<int64_t> columns;
-  for (int64_t v = 0; v < vocabulary; ++v) {
-    if (marks[v] != 0) columns.push_back(v);
-  }
-  return columns;
-}
-
-// weights * (softmax - onehot) at the given columns: [rows, columns].
-template <typename T>
-at::Tensor logits_gradient(const Chunk& chunk, const std::vector<int64_t>& columns) {
-  const int64_t rows = chunk.logits.size(0), vocabulary = chunk.logits.size(1), n = static_cast<int64_t>(columns.size());
-  at::Tensor gradient = at::empty({rows, n}, chunk.logits.options());
-  at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> row(n);
-    for (int64_t r = begin; r < end; ++r) {
-      const T* logits = data_of<T>(chunk.logits) + r * vocabulary;
-      for (int64_t c = 0; c < n; ++c) {
-        const float logit = logit_at(logits, columns[c], chunk.cap);
-        float g = fast_exp(logit - static_cast<float>(chunk.lse[r])) - (columns[c] == chunk.targets[r] ? 1.0f : 0.0f);
-        if (chunk.cap > 0) g *= 1.0f - (logit / chunk.cap) * (logit / chunk.cap);
-        row[c] = g * chunk.weights[r];
-      }
-      store_row(row.data(), data_of<T>(gradient) + r * n, n);
+    for (int64_t t = 0; t < tasks; ++t) {
+      for (int64_t l = 0; l < lanes; ++l) mass[l] += parts[t * lanes + l];
     }
-  });
-  return gradient;
-}
+    return mass;
+  }
 
-template <typename T>
-void process(Chunk& chunk, float* losses) {
-  const int64_t rows = chunk.logits.size(0), vocabulary = chunk.logits.size(1);
-  chunk.lse.resize(rows);
-  at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const T* logits = data_of<T>(chunk.logits) + r * vocabulary;
-      chunk.lse[r] = log_sum_exp(logits, vocabulary, chunk.cap);
-      losses[r] = static_cast<float>(chunk.lse[r] - logit_at(logits, chunk.targets[r], chunk.cap));
-    }
-  });
-}
+  [[nodiscard]] int64_t target(int64_t row) const { return targets_.const_data_ptr<int64_t>()[row]; }
+
+  const at::Tensor &hidden_, &head_, &targets_, &weights_;  // [n, hidden], [vocab, hidden], [n] i64, [n] f32; contiguous
+  CrossEntropyResult& result_;
+  float softcap_, min_probability_;
+};
 
 CrossEntropyResult on_device(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets, const at::Tensor& weights,
                              bool gradient, const CrossEntropyOptions& options) {
   CrossEntropyResult result{at::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat)), {}, 1.0};
   if (gradient) result.hidden_gradient = at::empty_like(hidden);
-  for (int64_t at = 0; at < hidden.size(0); at += options.chunk_rows) {
-    const int64_t rows = std::min(options.chunk_rows, hidden.size(0) - at);
+  for (int64_t at = 0; at < hidden.size(0); at += kBlockRows) {
+    const int64_t rows = std::min(kBlockRows, hidden.size(0) - at);
     at::Tensor logits = at::linear(hidden.narrow(0, at, rows), head).to(at::kFloat);
     if (options.softcap > 0) logits = (logits / options.softcap).tanh() * options.softcap;
     const at::Tensor log_p = at::log_softmax(logits, -1), target = targets.narrow(0, at, rows).unsqueeze(1);
@@ -174,49 +169,31 @@ CrossEntropyResult on_device(const at::Tensor& hidden, const at::Tensor& head, c
 
 }  // namespace
 
-CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_in, const at::Tensor& head, const at::Tensor& targets_in,
+CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_in, const at::Tensor& head_in, const at::Tensor& targets_in,
                                         const at::Tensor& weights_in, bool gradient, const CrossEntropyOptions& options) {
-  TORCH_CHECK(hidden_in.dim() == 2 && head.dim() == 2 && hidden_in.size(1) == head.size(1), "cross entropy: hidden ", hidden_in.sizes(),
-              " does not fit the head ", head.sizes());
-  TORCH_CHECK(hidden_in.scalar_type() == head.scalar_type(), "cross entropy: hidden and head have different types");
+  TORCH_CHECK(hidden_in.dim() == 2 && head_in.dim() == 2 && hidden_in.size(1) == head_in.size(1), "cross entropy: hidden ", hidden_in.sizes(),
+              " does not fit the head ", head_in.sizes());
+  TORCH_CHECK(hidden_in.scalar_type() == head_in.scalar_type(), "cross entropy: hidden and head have different types");
   TORCH_CHECK(targets_in.numel() == hidden_in.size(0), "cross entropy: ", targets_in.numel(), " targets for ", hidden_in.size(0), " rows");
-  const int64_t n = hidden_in.size(0), vocabulary = head.size(0);
+  const int64_t n = hidden_in.size(0), vocabulary = head_in.size(0);
   if (n > 0) {
     TORCH_CHECK(targets_in.min().item<int64_t>() >= 0 && targets_in.max().item<int64_t>() < vocabulary,
                 "cross entropy: a target is outside the vocabulary of ", vocabulary);
   }
-  if (!hidden_in.is_cpu()) return on_device(hidden_in, head, targets_in, weights_in, gradient, options);
+  if (!hidden_in.is_cpu()) return on_device(hidden_in, head_in, targets_in, weights_in, gradient, options);
 
-  const at::Tensor hidden = hidden_in.contiguous(), targets = targets_in.contiguous();
+  const at::Tensor hidden = hidden_in.contiguous(), head = head_in.contiguous(), targets = targets_in.contiguous();
   const at::Tensor weights = weights_in.defined() ? weights_in.to(at::kFloat).contiguous() : at::ones({n}, hidden.options().dtype(at::kFloat));
-  double min_probability = options.min_probability;
-  if (min_probability < 0) min_probability = hidden.scalar_type() == at::kBFloat16 ? 1e-5 : 1e-9;
+  float min_probability = options.min_probability;
+  if (min_probability < 0) min_probability = hidden.scalar_type() == at::kBFloat16 ? 1e-5f : 1e-9f;
   CrossEntropyResult result{at::empty({n}, hidden.options().dtype(at::kFloat)), {}, 0.0};
   if (gradient) result.hidden_gradient = at::empty_like(hidden);
-  double columns_used = 0;
+  double used = 0;
   with_element_type(hidden, [&](auto* type) {
-    using T = std::remove_pointer_t<decltype(type)>;
-    for (int64_t at = 0; at < n; at += options.chunk_rows) {
-      const int64_t rows = std::min(options.chunk_rows, n - at);
-      Chunk chunk{at::linear(hidden.narrow(0, at, rows), head), targets.const_data_ptr<int64_t>() + at,
-                  weights.const_data_ptr<float>() + at, {}, static_cast<float>(options.softcap)};
-      process<T>(chunk, result.losses.mutable_data_ptr<float>() + at);
-      if (!gradient) continue;
-      std::vector<int64_t> columns = significant<T>(chunk, min_probability);
-      columns_used += static_cast<double>(columns.size()) * static_cast<double>(rows);
-      const at::Tensor g = logits_gradient<T>(chunk, columns);
-      chunk.logits = at::Tensor();
-      const bool all = static_cast<int64_t>(columns.size()) == vocabulary;
-      at::Tensor picked = head;
-      if (!all) {
-        at::Tensor ids = at::empty({static_cast<int64_t>(columns.size())}, at::kLong);
-        std::copy(columns.begin(), columns.end(), ids.mutable_data_ptr<int64_t>());
-        picked = at::index_select(head, 0, ids);
-      }
-      result.hidden_gradient.narrow(0, at, rows).copy_(at::mm(g, picked));
-    }
+    Pass<std::remove_pointer_t<decltype(type)>> pass(hidden, head, targets, weights, result, options, min_probability);
+    for (int64_t at = 0; at < n; at += kBlockRows) used += pass.block(at, std::min(kBlockRows, n - at));
   });
-  if (n > 0) result.share_of_vocabulary = columns_used / static_cast<double>(n) / static_cast<double>(vocabulary);
+  if (n > 0) result.share_of_vocabulary = used / static_cast<double>(n) / static_cast<double>(vocabulary);
   return result;
 }
 

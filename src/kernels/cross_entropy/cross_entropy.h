@@ -8,8 +8,7 @@ namespace deepseek::kernels {
 
 struct CrossEntropyOptions {
   double softcap = 0.0;      ///< Gemma 2: logits become softcap * tanh(logits / softcap); 0: none
-  double min_probability = -1;  ///< words less probable than this in every row of a chunk carry no gradient; < 0: by type (see below)
-  int64_t chunk_rows = 128;  ///< rows whose logits exist at one time
+  float min_probability = -1;  ///< words less probable than this in all of 128 rows carry no gradient; 0: all do; < 0: by type
 };
 
 struct CrossEntropyResult {
@@ -20,8 +19,9 @@ struct CrossEntropyResult {
 
 /// hidden: [n, hidden] f32|bf16; head: [vocab, hidden] of the same type; targets: [n] i64; weights: [n] f32 or undefined (ones).
 /// With `gradient`, also the gradient of sum(weights * losses). The default min_probability is 1e-5 for bf16 (whose rounding of
-/// each p is 4e-3 p) and 1e-9 for f32. Source of the filter: Cut Cross-Entropy (Wijmans et al. 2024), here with exact selection
-/// by column instead of by block. Throws c10::Error where shapes or types disagree or a target is outside the vocabulary.
+/// each p is 4e-3 p) and 1e-9 for f32; where that would leave out more than 5% of a row's probability, its 128 rows use all words.
+/// No more than 2,048 words' logits exist at a time, and those of the selected words. Source of the filter: Cut Cross-Entropy
+/// (Wijmans et al. 2024), here by word instead of by block. Throws c10::Error where shapes or types disagree or a target is outside the vocabulary.
 CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
                                         const at::Tensor& weights, bool gradient, const CrossEntropyOptions& options = {});
 

@@ -1,6 +1,7 @@
 // The chunked loss against log_softmax in f64, its gradient against autograd, and what the filter of small gradients costs.
 #include "kernels/cross_entropy/cross_entropy.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
@@ -73,7 +74,7 @@ TEST(CrossEntropy, TheFilterDropsOnlyWhatCannotMatter) {
   // Peaked rows, as a trained model has them: nearly all of the vocabulary is below the threshold.
   const Case c = make(64, 20'000, 48, at::kFloat, 6.0);
   const auto all = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true, {.min_probability = 0});
-  const auto filtered = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true, {.min_probability = 1e-5});
+  const auto filtered = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true, {.min_probability = 1e-5f});
   EXPECT_EQ(all.share_of_vocabulary, 1.0);
   EXPECT_LT(filtered.share_of_vocabulary, 0.5);
   EXPECT_TRUE(at::equal(all.losses, filtered.losses));
@@ -91,12 +92,34 @@ TEST(CrossEntropy, WeightsOfZeroRowsAndNoRows) {
   EXPECT_EQ(none.losses.numel(), 0);
 }
 
-TEST(CrossEntropy, ChunksDoNotChangeARow) {
-  const Case c = make(200, 3000, 16, at::kFloat, 2.0);
-  const auto one = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true, {.min_probability = 0, .chunk_rows = 200});
-  const auto many = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true, {.min_probability = 0, .chunk_rows = 33});
-  EXPECT_LE((one.losses - many.losses).abs().max().item<double>(), 1e-5);
-  EXPECT_LE((one.hidden_gradient - many.hidden_gradient).abs().max().item<double>(), 1e-5);
+TEST(CrossEntropy, OtherRowsDoNotChangeARow) {
+  const Case c = make(700, 3000, 16, at::kFloat, 2.0);
+  const auto all = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true, {.min_probability = 0});
+  for (const auto& [begin, count] : {std::pair<int64_t, int64_t>{0, 1}, {130, 33}, {500, 200}}) {
+    const auto some = linear_cross_entropy(c.hidden.narrow(0, begin, count), c.head, c.targets.narrow(0, begin, count),
+                                           c.weights.narrow(0, begin, count), true, {.min_probability = 0});
+    EXPECT_LE((some.losses - all.losses.narrow(0, begin, count)).abs().max().item<double>(), 1e-5);
+    EXPECT_LE((some.hidden_gradient - all.hidden_gradient.narrow(0, begin, count)).abs().max().item<double>(), 1e-5);
+  }
+}
+
+TEST(CrossEntropy, FlatRowsKeepAllOfTheVocabulary) {
+  // Each word has a probability of 2e-5 or so, below the threshold: leaving them out would leave out the gradient.
+  const Case c = make(130, 50'000, 8, at::kFloat, 0.01);
+  const auto filtered = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true, {.min_probability = 1e-4f});
+  EXPECT_EQ(filtered.share_of_vocabulary, 1.0);
+  const auto all = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true, {.min_probability = 0});
+  EXPECT_TRUE(at::equal(filtered.hidden_gradient, all.hidden_gradient));
+}
+
+TEST(CrossEntropy, ThreadsDoNotChangeIt) {
+  const Case c = make(300, 5000, 16, at::kBFloat16, 3.0);
+  const int before = at::get_num_threads();
+  const auto many = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true);
+  at::set_num_threads(1);
+  const auto one = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true);
+  at::set_num_threads(before);
+  EXPECT_TRUE(at::equal(one.losses, many.losses));
 }
 
 TEST(CrossEntropy, HugeLogitsStayFinite) {

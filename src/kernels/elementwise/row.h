@@ -1,10 +1,15 @@
 // Rows of f32 or bf16 as f32, so that each operation is written once.
 #pragma once
 
+#include <ATen/Config.h>
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
 #include <cstdint>
+
+#if AT_PARALLEL_OPENMP && !defined(_OPENMP)
+#error "compile with OpenMP: without it at::parallel_for runs on one thread"
+#endif
 
 namespace deepseek::kernels {
 
