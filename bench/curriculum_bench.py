@@ -8,13 +8,14 @@ loss on the test split that `eval` measures with the best adapter.
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CLI = ROOT / "build" / "bin" / "deepseek-cli"
+CLI = pathlib.Path(os.environ.get("DEEPSEEK_CLI", ROOT / "build" / "bin" / "deepseek-cli"))
 ARMS = {
     "shuffle": ["--curriculum_steps", "1"],
     "random_pace": ["--curriculum_steps", "5", "--curriculum_order", "random"],

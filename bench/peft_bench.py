@@ -6,6 +6,7 @@ For LoRA, rsLoRA and DoRA. Ends with RESULT peft and status 1 where a difference
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import torch
 import transformers
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BIN = ROOT / "build" / "bin"
+BIN = pathlib.Path(os.environ.get("DEEPSEEK_BIN", ROOT / "build" / "bin"))
 BAR = 1e-4
 KINDS = {"lora": [], "rslora": ["--use_rslora"], "dora": ["--use_dora", "--target_modules", "q_proj,v_proj,down_proj"]}
 PROMPTS = ["What is compound interest?", "利率上升时债券价格会怎样？", "A company earns 120 and spends 80. What is its profit margin?"]

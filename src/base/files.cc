@@ -46,6 +46,9 @@ AtomicFile::~AtomicFile() {
 }
 
 Result<AtomicFile> AtomicFile::create(const fs::path& path) {
+  std::error_code error;
+  // A rename over /dev/null would replace the device for every program.
+  if (fs::exists(path, error) && !fs::is_regular_file(path, error)) return fail("{}: cannot write here: it is no regular file", path.string());
   std::string name = path.string() + ".XXXXXX.part";
   const int fd = ::mkostemps(name.data(), 5, O_CLOEXEC);
   if (fd < 0) return fail("{}: cannot write here: {}", path.string(), reason());

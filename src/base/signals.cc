@@ -12,7 +12,7 @@ void note(int signal) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
-  flag = 1;
+  flag = signal;
 }
 
 }  // namespace
@@ -24,9 +24,12 @@ void install_signal_handlers() {
   sigaction(SIGINT, &action, nullptr);  // without SA_RESTART: a read that waits returns
   sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool interrupted() { return flag != 0; }
-void clear_interruption() { flag = 0; }
+void clear_interruption() {
+  if (flag == SIGINT) flag = 0;
+}
 
 }  // namespace deepseek::base

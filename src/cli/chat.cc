@@ -1,7 +1,6 @@
 // chat: a conversation that remembers.
 #include <unistd.h>
 
-#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -19,7 +18,8 @@ struct Arguments : GenerationArguments {
   std::string system;
 };
 
-constexpr const char* kHelp = "/reset forgets, /system TEXT sets the system message, /save FILE writes the conversation as JSON, /quit ends; Ctrl-C stops an answer\n";
+constexpr const char* kHelp =
+    "/reset forgets, /system TEXT sets the system message, /save FILE writes the conversation as JSON, /quit or Ctrl-D ends; Ctrl-C stops an answer";
 
 class Conversation {
  public:
@@ -33,8 +33,7 @@ class Conversation {
     for (std::string line;;) {
       if (terminal_) context_.print("> ");
       if (!std::getline(std::cin, line)) {
-        if (!base::interrupted() || !terminal_) break;
-        base::clear_interruption();  // Ctrl-C at the prompt: a fresh line
+        if (!resumed()) break;  // Ctrl-C at the prompt: a fresh line
         std::cin.clear();
         ::clearerr(stdin);
         context_.print("\n");
@@ -46,12 +45,20 @@ class Conversation {
       } else if (!line.empty()) {
         if (auto done = answer(line); !done) return done;
       }
+      if (base::interrupted()) break;
     }
     if (terminal_) context_.print("\n");
     return {};
   }
 
  private:
+  // After Ctrl-C on a terminal the conversation goes on; true where that was the case.
+  bool resumed() const {
+    if (!terminal_ || !base::interrupted()) return false;
+    base::clear_interruption();
+    return !base::interrupted();
+  }
+
   void command(const std::string& line) {
     const size_t blank = line.find(' ');
     const std::string name = line.substr(0, blank), rest = blank == std::string::npos ? "" : line.substr(blank + 1);
@@ -79,20 +86,8 @@ class Conversation {
 
   Status answer(const std::string& question) {
     messages_.push_back({"user", question});
-    auto ids = model_.encode_chat(messages_, true);
-    if (!ids) return base::pass(ids);
-    auto options = generation_options(arguments_, model_);
-    options.sampling.seed += messages_.size();
-    if (!model_.chat_template) options.stop.push_back("\nQuestion:");
-    bool begun = false;
-    options.on_text = [&](std::string_view piece) {
-      std::string text(piece);
-      if (!begun) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
-      begun = begun || !text.empty();
-      return context_.print(text);
-    };
-    auto out = chat_.reply(*ids, options);
-    if (base::interrupted() && terminal_) base::clear_interruption();
+    auto out = reply();
+    resumed();
     if (!out) {
       messages_.pop_back();
       if (!terminal_) return base::pass(out);
@@ -105,6 +100,23 @@ class Conversation {
     return {};
   }
 
+  base::Result<engine::Generation> reply() {
+    auto ids = model_.encode_chat(messages_, true);
+    if (!ids) return base::pass(ids);
+    auto options = generation_options(arguments_, model_);
+    if (!options) return base::pass(options);
+    options->sampling.seed += messages_.size();
+    if (!model_.chat_template) options->stop.push_back("\nQuestion:");
+    bool begun = false;
+    options->on_text = [&](std::string_view piece) {
+      std::string text(piece);
+      if (!begun) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
+      begun = begun || !text.empty();
+      return context_.print(text);
+    };
+    return chat_.reply(*ids, *options);
+  }
+
   const Arguments& arguments_;
   const Context& context_;
   models::Model model_;
@@ -114,6 +126,7 @@ class Conversation {
 };
 
 Status chat(const Arguments& a, const Context& context) {
+  if (context.json) return base::refuse("chat has no --json: /save FILE writes the conversation, generate --json answers one question");
   if (auto sound = check_generation(a); !sound) return sound;
   auto model = models::load_model(a.model, {.dtype = a.dtype, .adapter = a.adapter});
   if (!model) return base::pass(model);

@@ -25,6 +25,7 @@ struct Command {
   const char* purpose;
   const char* example;
   std::function<std::function<base::Status()>(CLI::App&, const Context&)> setup;
+  bool computes = true;  ///< runs a model
 };
 [[nodiscard]] const std::vector<Command>& commands();
 

@@ -25,20 +25,27 @@ struct Arguments {
   bool no_generate = false;
 };
 
-Status text_perplexity(const Arguments& a, const models::Model& model, const Context& context, Json& out) {
-  auto text = base::read_file(a.text, size_t{256} << 20);
-  if (!text) return base::pass(text);
-  engine::EvaluateOptions options{.window = a.window, .stride = a.stride};
-  base::Progress progress("perplexity", 0, "token");
-  if (!context.quiet) options.on_progress = [&](int64_t done, int64_t) { progress.update(static_cast<uint64_t>(done)); };
-  options.stop_requested = [] { return base::interrupted(); };
-  auto result = engine::evaluate_text(*model.decoder, model.tokenizer.encode(*text), options);
-  progress.finish();
+engine::EvaluateOptions evaluate_options(const Arguments& a, const Context& context, base::Progress& progress) {
+  engine::EvaluateOptions options{.window = a.window, .stride = a.stride, .stop_requested = [] { return base::interrupted(); }};
+  if (!context.quiet) options.on_progress = [&progress](int64_t done, int64_t) { progress.update(static_cast<uint64_t>(done)); };
+  return options;
+}
+
+Status add_loss(base::Result<engine::Perplexity>& result, Json& out) {
   if (!result) return base::pass(result);
   out["loss"] = result->mean_loss;
   out["perplexity"] = result->perplexity;
   out["tokens"] = result->tokens;
   return {};
+}
+
+Status text_perplexity(const Arguments& a, const models::Model& model, const Context& context, Json& out) {
+  auto text = base::read_file(a.text, size_t{256} << 20);
+  if (!text) return base::pass(text);
+  const auto ids = model.tokenizer.encode(*text);
+  base::Progress progress("perplexity", ids.size(), "token");
+  auto result = engine::evaluate_text(*model.decoder, ids, evaluate_options(a, context, progress));
+  return add_loss(result, out);
 }
 
 std::vector<formats::Example> chosen(std::vector<formats::Example> examples, const Arguments& a) {
@@ -47,22 +54,28 @@ std::vector<formats::Example> chosen(std::vector<formats::Example> examples, con
   return examples;
 }
 
-Status answers_loss(const models::Model& model, const std::vector<formats::Example>& examples, Json& out) {
+Status answers_loss(const Arguments& a, const models::Model& model, const std::vector<formats::Example>& examples,
+                    const Context& context, Json& out) {
   std::vector<engine::ScoredSequence> sequences;
+  const auto most = static_cast<size_t>(model.config.max_position_embeddings);
+  size_t total = 0;
   for (const auto& example : examples) {
     auto tokens = models::tokenize_example(model.tokenizer, model.chat(), example, models::LossOn::kAnswer);
     if (!tokens) return base::pass(tokens);
+    if (tokens->tokens.size() > most) {
+      return base::refuse("{}: row {} has {} tokens and the model's context holds {}: shorten it or leave it out", a.dataset, tokens->row,
+                          tokens->tokens.size(), most);
+    }
+    total += tokens->tokens.size();
     sequences.push_back({std::move(tokens->tokens), std::move(tokens->counts)});
   }
-  auto result = engine::evaluate_answers(*model.decoder, sequences, {.stop_requested = [] { return base::interrupted(); }});
-  if (!result) return base::pass(result);
-  out["loss"] = result->mean_loss;
-  out["perplexity"] = result->perplexity;
-  out["tokens"] = result->tokens;
-  return {};
+  base::Progress progress("loss", total, "token");
+  auto result = engine::evaluate_answers(*model.decoder, sequences, evaluate_options(a, context, progress));
+  return add_loss(result, out);
 }
 
-Status generated_scores(const Arguments& a, const models::Model& model, const std::vector<formats::Example>& examples, const Context& context, Json& out) {
+Status generated_scores(const Arguments& a, const models::Model& model, const std::vector<formats::Example>& examples,
+                        const Context& context, Json& out) {
   base::Progress progress("answers", examples.size(), "answer");
   double exact = 0, f1 = 0;
   int64_t done = 0, numbers = 0, right = 0;
@@ -98,8 +111,20 @@ Status generated_scores(const Arguments& a, const models::Model& model, const st
   return {};
 }
 
+std::string as_table(const Json& out) {
+  std::string table;
+  for (const auto& [key, value] : out.items()) {
+    const std::string text = value.is_number_float() ? fmt::format("{:.4f}", value.get<double>())
+                             : value.is_string()     ? value.get<std::string>()
+                                                     : value.dump();
+    table += fmt::format("{:<14}{}\n", key, text);
+  }
+  return table;
+}
+
 Status evaluate(const Arguments& a, const Context& context) {
   if (a.dataset.empty() == a.text.empty()) return base::refuse("give either --dataset (questions) or --text (a file to read)");
+  if (a.text.empty() && (a.window != 0 || a.stride != 0)) return base::refuse("--window and --stride belong to --text");
   if (a.limit < 0 || a.max_new_tokens < 1) return base::refuse("--limit must not be negative and --max_new_tokens must be 1 or more");
   std::vector<formats::Example> examples;
   Json out{{"model", a.model}};
@@ -117,25 +142,20 @@ Status evaluate(const Arguments& a, const Context& context) {
   if (!a.text.empty()) {
     if (auto done = text_perplexity(a, *model, context, out); !done) return done;
   } else {
-    if (auto done = answers_loss(*model, examples, out); !done) return done;
+    if (auto done = answers_loss(a, *model, examples, context, out); !done) return done;
     if (!a.no_generate && !examples[0].messages.empty()) {
       if (auto done = generated_scores(a, *model, examples, context, out); !done) return done;
     }
   }
-  if (context.json) {
-    context.print(out.dump() + "\n");
-    return {};
-  }
-  std::string table;
-  for (const auto& [key, value] : out.items()) table += fmt::format("{:<14}{}\n", key, value.is_number_float() ? fmt::format("{:.4f}", value.get<double>()) : value.is_string() ? value.get<std::string>() : value.dump());
-  context.print(table);
+  context.print(context.json ? out.dump() + "\n" : as_table(out));
   return {};
 }
 
 }  // namespace
 
 Command eval_command() {
-  return {"eval", "measure a model on questions or text", "deepseek-cli eval --model gemma-3-270m --dataset data/finance_qa.json --split test", [](CLI::App& app, const Context& context) {
+  return {"eval", "measure a model on questions or text", "deepseek-cli eval --model gemma-3-270m --dataset data/finance_qa.json --split test",
+          [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             app.add_option("--model", a->model, "name, directory or .gguf")->required();
             app.add_option("--adapter", a->adapter, "a PEFT adapter's directory");

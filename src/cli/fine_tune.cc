@@ -1,11 +1,17 @@
 // fine-tune: a LoRA adapter for a model on a dataset, with a curriculum.
 #include <ATen/Parallel.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/log.h"
 #include "base/progress.h"
@@ -40,6 +46,7 @@ struct Arguments {
   std::string schedule = "cosine", loss_on = "answer", validation = "0.1", checkpointing = "auto", dtype = "auto", memory_limit;
   int64_t context = 0, samples = 3;
   train::TrainOptions train;
+  const CLI::App* adapter_options = nullptr;  ///< to see which of them were given
 };
 
 void add_options(CLI::App& app, Arguments& a) {
@@ -47,6 +54,7 @@ void add_options(CLI::App& app, Arguments& a) {
   app.add_option("--dataset", a.dataset, "JSON or JSONL: question/answer, alpaca, sharegpt, OpenAI messages, text")->required();
   app.add_option("--output", a.output, "directory for the adapter [MODEL-DATASET-lora]");
   auto* lora = app.add_option_group("Adapter");
+  a.adapter_options = lora;
   lora->add_option("--lora_rank", a.train.adapter.rank, "rank r")->capture_default_str();
   lora->add_option("--lora_alpha", a.train.adapter.alpha, "scale is alpha / r")->capture_default_str();
   lora->add_option("--lora_dropout", a.train.adapter.dropout, "dropout before A")->capture_default_str();
@@ -83,8 +91,8 @@ void add_options(CLI::App& app, Arguments& a) {
   run->add_option("--save_every", a.train.save_every, "steps; 0: at each evaluation")->capture_default_str();
   run->add_flag("--resume", a.train.resume, "go on with the run in --output");
   run->add_flag("--overwrite", a.train.overwrite, "replace the run in --output");
-  run->add_option("--seed", a.train.seed, "of all that is random")->capture_default_str();
-  run->add_option("--samples", a.samples, "held-out questions answered before and after")->capture_default_str();
+  run->add_option("--seed", a.train.seed, "of all that is random")->check(CLI::NonNegativeNumber)->capture_default_str();
+  run->add_option("--samples", a.samples, "held-out questions answered before and after")->check(CLI::NonNegativeNumber)->capture_default_str();
   auto* machine = app.add_option_group("Machine");
   machine->add_option("--dtype", a.dtype, "auto, f32 or bf16 for the frozen weights")->capture_default_str();
   machine->add_option("--gradient_checkpointing", a.checkpointing, "auto, on or off")->capture_default_str();
@@ -177,6 +185,37 @@ Status resolve(Arguments& a) {
   return {};
 }
 
+// For a command that a person copies into a shell.
+std::string shell_word(const std::string& text) {
+  const auto plain = [](unsigned char c) { return c >= 0x80 || std::isalnum(c) != 0 || std::strchr("_-./:@%+=,", c) != nullptr; };
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+// A bare name of a file that lies in data/, or one that is nearly right.
+std::string other_dataset(const fs::path& missing) {
+  std::error_code error;
+  if (fs::exists("data" / missing, error)) return "data/" + missing.string();
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(missing.has_parent_path() ? missing.parent_path() : fs::path("."), error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.ends_with(".json") || name.ends_with(".jsonl")) names.push_back(name);
+  }
+  const std::string near = base::nearest(missing.filename().string(), names);
+  return near.empty() ? "" : (missing.parent_path() / near).string();
+}
+
+// What is wrong with the dataset and with the model is said at once: both may have to be fetched.
+base::Error both_wrong(const std::string& dataset, base::Error error, const std::string& model) {
+  std::error_code ignored;
+  if (fs::exists(dataset, ignored)) return error;
+  if (const std::string other = other_dataset(dataset); !other.empty()) error.message += "; did you mean " + shell_word(other) + "?";
+  if (auto text = models::open_model(model); !text) error.message += "\nerror: " + text.error().message;
+  return error;
+}
+
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -224,11 +263,39 @@ class FineTuneRun {
   FineTuneRun(Arguments arguments, const Context& context) : a_(std::move(arguments)), context_(context), parallel_(train::Parallel::join()) {}
 
   Status go() {
+    if (parallel_.size() == 1) {
+      if (auto done = prepare(); !done) return done;
+      return train();
+    }
+    try {
+      if (auto done = together(prepare()); !done) return done;
+      return together(train());
+    } catch (const std::exception& error) {
+      // The others wait for this process in the middle of a step.
+      const std::string text = error.what();
+      base::log_error(text.substr(0, text.find('\n')));
+      parallel_.abort(1);
+      throw;
+    }
+  }
+
+ private:
+  // Where one process cannot go on, none does; a sentence that all would say is said by the first alone.
+  Status together(Status mine) {
+    if (!parallel_.any(!mine)) return mine;
+    const bool first_speaks = parallel_.any(parallel_.first() && !mine);
+    if (mine) mine = base::fail("another process of this run failed");
+    if (first_speaks && !parallel_.first()) std::exit(mine.error().kind == base::ErrorKind::kRequest ? 2 : 1);
+    return mine;
+  }
+
+  // All that can be wrong with the request, before weights are read.
+  Status prepare() {
     if (auto done = resolve(a_); !done) return done;
     auto loss_on = loss_on_named(a_.loss_on);
     if (!loss_on) return base::pass(loss_on);
     auto dataset = formats::read_dataset(a_.dataset, {.difficulty_field = a_.difficulty_field});
-    if (!dataset) return base::pass(dataset);
+    if (!dataset) return tl::make_unexpected(both_wrong(a_.dataset, dataset.error(), a_.model));
     say("dataset: " + dataset->description);
     auto text = models::open_model(a_.model);
     if (!text) return base::pass(text);
@@ -236,13 +303,15 @@ class FineTuneRun {
     if (auto done = parse_share(data_options.validation_share); !done) return done;
     auto data = train::prepare_data(*dataset, text->tokenizer, text->chat(), text->config.max_position_embeddings, data_options);
     if (!data) return base::within(a_.dataset, data.error());
-    if (auto done = plan(*text, *data, *dataset); !done) return done;
+    data_ = std::move(*data);
+    if (auto done = plan(*text, data_, *dataset); !done) return done;
+    if (auto done = train::prepare_output(a_.train, parallel_); !done) return done;
     auto model = models::load_weights(std::move(*text), {.dtype = a_.dtype});
     if (!model) return base::pass(model);
-    return train(*model, *data);
+    model_.emplace(std::move(*model));
+    return {};
   }
 
- private:
   void say(const std::string& line) const {
     if (parallel_.first() && !context_.quiet) base::log_info(line);
   }
@@ -262,7 +331,7 @@ class FineTuneRun {
     if (!a_.init_adapter.empty()) {
       auto config = models::read_adapter_config(a_.init_adapter);
       if (!config) return base::pass(config);
-      a_.train.adapter = *config;
+      if (auto done = take_adapter(*config); !done) return done;
     }
     auto trained = train::adapter_parameters(text.config, a_.train.adapter);
     if (!trained) return base::pass(trained);
@@ -291,6 +360,20 @@ class FineTuneRun {
     return {};
   }
 
+  // The adapter that training goes on from decides its own shape; dropout is this run's.
+  Status take_adapter(const models::AdapterConfig& config) {
+    for (const auto* option : a_.adapter_options->get_options()) {
+      const std::string name = option->get_single_name();
+      if (option->count() == 0 || name == "lora_dropout" || name == "init_adapter") continue;
+      return base::refuse("--{} cannot be changed with --init_adapter: {} decides it; leave one of the two out", name, a_.init_adapter);
+    }
+    const bool given = a_.adapter_options->get_option("--lora_dropout")->count() > 0;
+    const double dropout = given ? a_.train.adapter.dropout : config.dropout;
+    a_.train.adapter = config;
+    a_.train.adapter.dropout = dropout;
+    return {};
+  }
+
   void record_start(const formats::Dataset& dataset, const char* dtype) {
     a_.train.start = {{"time", utc_now()}, {"command", context_.command_line}, {"model", a_.model}, {"dataset", a_.dataset}, {"dataset_format", dataset.description},
                       {"cpu", hardware::cpu().name}, {"threads", at::get_num_threads()}, {"processes", parallel_.size()}, {"dtype", dtype}};
@@ -302,23 +385,31 @@ class FineTuneRun {
                                  {"warmup", a_.train.warmup}, {"loss_on", a_.loss_on}, {"seed", a_.train.seed}};
   }
 
-  Status train(models::Model& model, const train::TrainingData& data) {
-    const auto samples = parallel_.first() && !a_.train.resume ? chosen_samples(data.held_out, a_.samples) : std::vector<const formats::Example*>();
+  Status train() {
+    models::Model& model = *model_;
+    const auto samples = parallel_.first() ? chosen_samples(data_.held_out, a_.samples) : std::vector<const formats::Example*>();
     std::vector<Sample> answers;
     for (const auto* example : samples) {
-      if (!base::interrupted()) answers.push_back({example->messages[example->messages.size() - 2].content, example->messages.back().content, answer(model, *example), ""});
+      if (base::interrupted()) break;
+      const auto& messages = example->messages;
+      answers.push_back({messages[messages.size() - 2].content, messages.back().content, answer(model, *example), ""});
+      measured("answers before training", answers.size(), samples.size());
     }
-    const train::TrainHooks hooks{.event = [this](const Json& line) { show(line); }, .stop = [] { return base::interrupted(); }};
-    auto summary = train::fine_tune(*model.decoder, data, a_.train, hooks, parallel_);
-    if (progress_) progress_->finish();
+    const train::TrainHooks hooks{.event = [this](const Json& line) { show(line); },
+                                  .stop = [] { return base::interrupted(); },
+                                  .measuring = [this](const char* what, size_t done, size_t all) { measured(what, done, all); }};
+    auto summary = train::fine_tune(*model.decoder, data_, a_.train, hooks, parallel_);
     progress_.reset();
+    measuring_.reset();
     if (!summary) return base::pass(summary);
     if (!parallel_.first()) return {};
     if (summary->reason != "interrupted") {
       if (auto done = answer_again(model, samples, answers); !done) return done;
     }
-    const fs::path html = a_.train.output / "report.html";
-    if (auto done = train::write_report(a_.train.output / "metrics.jsonl", html); !done) base::log_warn("no report: " + done.error().message);
+    if (summary->resumable) {
+      const fs::path html = a_.train.output / "report.html";
+      if (auto done = train::write_report(a_.train.output / "metrics.jsonl", html); !done) base::log_warn("no report: " + done.error().message);
+    }
     finish(*summary, answers);
     return {};
   }
@@ -331,17 +422,39 @@ class FineTuneRun {
     if (!metrics) return base::pass(metrics);
     for (size_t i = 0; i < answers.size(); ++i) {
       answers[i].after = answer(model, *samples[i]);
+      measured("answers after training", i + 1, answers.size());
       const Json line{{"type", "sample"}, {"question", answers[i].question}, {"expected", answers[i].expected}, {"before", answers[i].before}, {"after", answers[i].after}};
       if (auto done = metrics->write(line); !done) return done;
     }
     return {};
   }
 
+  // Work that is not a step has a bar of its own, in a terminal only: it lasts seconds with a small model, minutes with a large one.
+  void measured(const std::string& what, size_t done, size_t all) {
+    if (context_.quiet || !parallel_.first() || ::isatty(STDERR_FILENO) == 0) return;
+    if (!measuring_ || measuring_what_ != what) measuring_ = std::make_unique<base::Progress>(what, all, "");
+    measuring_what_ = what;
+    measuring_->update(done);
+    if (done >= all) measuring_.reset();
+  }
+
+  void show_resumed(const Json& line) {
+    const auto step = line["step"].get<int64_t>();
+    std::string text = fmt::format("resumed after step {} of {}", step, steps_);
+    if (step >= steps_) text += ": the run had ended";
+    for (const auto& [what, now] : {std::pair{"threads", int64_t{at::get_num_threads()}}, {"processes", int64_t{parallel_.size()}}}) {
+      const auto before = line.find(std::string(what) + "_before");
+      if (before == line.end()) continue;
+      text += fmt::format("; {} {} instead of {}: the result may differ from the uninterrupted run's in its last bits", now, what, before->get<int64_t>());
+    }
+    say(text);
+  }
+
   void show(const Json& line) {
     if (context_.quiet) return;
     const std::string type = line.value("type", "");
-    if (type == "start") steps_ = line["steps_total"].get<int64_t>();
-    if (type == "resume") say(fmt::format("resumed after step {}", line["step"].get<int64_t>()));
+    if (type == "start" || type == "resume") steps_ = line["steps_total"].get<int64_t>();
+    if (type == "resume") show_resumed(line);
     if (type == "stage" && line["stages"].get<int64_t>() > 1) {
       say(fmt::format("curriculum {}/{}: {} of {} examples, difficulty {:.4g} to {:.4g}", line["stage"].get<int64_t>(), line["stages"].get<int64_t>(),
                       line["admitted"].get<int64_t>(), line["examples"].get<int64_t>(), line["difficulty_from"].get<double>(), line["difficulty_to"].get<double>()));
@@ -351,7 +464,7 @@ class FineTuneRun {
                       line["best"].get<bool>() ? ", the best so far" : ""));
     }
     if (type != "step") return;
-    if (!progress_) progress_ = std::make_unique<base::Progress>("fine-tune", static_cast<uint64_t>(std::max(steps_, line["step"].get<int64_t>())), "step");
+    if (!progress_) progress_ = std::make_unique<base::Progress>("fine-tune", static_cast<uint64_t>(steps_), "step");
     progress_->update(static_cast<uint64_t>(line["step"].get<int64_t>()),
                       fmt::format("loss {:.3f}  {:.0f} tok/s", line["loss"].get<double>(), line["tokens_per_second"].get<double>()));
   }
@@ -370,7 +483,8 @@ class FineTuneRun {
     if (context_.quiet) return;
     std::string text;
     if (summary.reason == "interrupted") {
-      text = fmt::format("stopped after step {}; go on with the same command and --resume\n", summary.steps);
+      text = summary.resumable ? fmt::format("stopped after step {}; go on with the same command and --resume\n", summary.steps)
+                               : "stopped before the first step; nothing is saved yet, the same command begins anew\n";
       context_.print(text);
       return;
     }
@@ -383,15 +497,19 @@ class FineTuneRun {
     for (const auto& sample : answers) {
       text += fmt::format("\nquestion  {}\nexpected  {}\nbefore    {}\nafter     {}\n", sample.question, sample.expected, sample.before, sample.after);
     }
-    text += fmt::format("\nadapter   {}\nreport    {}/report.html\ntry       deepseek-cli generate --model {} --adapter {} --prompt \"...\"\n"
-                        "merge     deepseek-cli merge --model {} --adapter {} --output {}-merged\n", output, output, a_.model, output, a_.model, output, output);
+    const std::string both = fmt::format("--model {} --adapter {}", shell_word(a_.model), shell_word(output));
+    text += fmt::format("\nadapter   {}\nreport    {}/report.html\ntry       deepseek-cli generate {} --prompt \"...\"\n"
+                        "merge     deepseek-cli merge {} --output {}\n", output, output, both, both, shell_word(output + "-merged"));
     context_.print(text);
   }
 
   Arguments a_;
   const Context& context_;
   train::Parallel parallel_;
-  std::unique_ptr<base::Progress> progress_;
+  train::TrainingData data_;
+  std::optional<models::Model> model_;
+  std::unique_ptr<base::Progress> progress_, measuring_;
+  std::string measuring_what_;
   int64_t steps_ = 0;
 };
 

@@ -1,9 +1,12 @@
 // generate: the continuation of a prompt, or the answer to a question.
+#include <unistd.h>
+
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "base/log.h"
 #include "cli/command.h"
 #include "cli/sampling_options.h"
 
@@ -14,23 +17,34 @@ using base::Result;
 using base::Status;
 
 struct Arguments : GenerationArguments {
-  std::string prompt, prompt_file, system, chat_template = "auto";
+  std::optional<std::string> prompt;
+  std::string prompt_file, system, chat_template = "auto";
   bool no_stream = false;
 };
 
 Result<std::string> prompt_of(const Arguments& a) {
-  if (!a.prompt.empty() && !a.prompt_file.empty()) return base::refuse("give --prompt or --prompt_file, not both");
-  if (!a.prompt.empty()) return a.prompt;
-  if (!a.prompt_file.empty()) return base::read_file(a.prompt_file, size_t{64} << 20);
-  std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-  if (text.ends_with('\n')) text.pop_back();
+  if (a.prompt && !a.prompt_file.empty()) return base::refuse("give --prompt or --prompt_file, not both");
+  std::string text;
+  if (a.prompt) {
+    text = *a.prompt;
+  } else if (!a.prompt_file.empty()) {
+    auto file = base::read_file(a.prompt_file, size_t{64} << 20);
+    if (!file) return file;
+    text = std::move(*file);
+  } else {
+    if (::isatty(STDIN_FILENO) != 0) base::log_info("type the prompt, Ctrl-D on a line of its own ends it");
+    text.assign(std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>());
+  }
+  if (!a.prompt && text.ends_with('\n')) text.pop_back();  // the editor's or echo's, not the text's
   if (text.empty()) return base::refuse("there is no prompt: give --prompt, --prompt_file, or text on standard input");
   return text;
 }
 
 Status generate(const Arguments& a, const Context& context) {
   if (auto sound = check_generation(a); !sound) return sound;
-  if (a.chat_template != "auto" && a.chat_template != "on" && a.chat_template != "off") return base::refuse("--chat_template is '{}'; use auto, on or off", a.chat_template);
+  if (a.chat_template != "auto" && a.chat_template != "on" && a.chat_template != "off") {
+    return base::refuse("--chat_template is '{}'; use auto, on or off", a.chat_template);
+  }
   auto prompt = prompt_of(a);
   if (!prompt) return base::pass(prompt);
   auto model = models::load_model(a.model, {.dtype = a.dtype, .adapter = a.adapter});
@@ -46,24 +60,29 @@ Status generate(const Arguments& a, const Context& context) {
   }
   if (!ids) return base::pass(ids);
   auto options = generation_options(a, *model);
+  if (!options) return base::pass(options);
   bool begun = false;
   const bool stream = !a.no_stream && !context.json;
   if (stream) {
-    options.on_text = [&](std::string_view piece) {
+    options->on_text = [&](std::string_view piece) {
       std::string text(piece);
-      if (chat && !begun) text.erase(0, text.find_first_not_of(' ') == std::string::npos ? text.size() : text.find_first_not_of(' '));
+      if (chat && !begun) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
       begun = begun || !text.empty();
       return context.print(text);
     };
   }
-  auto out = engine::generate(*model->decoder, model->tokenizer, *ids, options);
+  auto out = engine::generate(*model->decoder, model->tokenizer, *ids, *options);
   if (!out) return base::pass(out);
   std::string text = out->text;
   if (chat) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
   if (context.json) {
-    context.print(nlohmann::ordered_json{{"text", text}, {"finish_reason", engine::finish_reason_name(out->finish_reason)}, {"prompt_tokens", out->prompt_tokens},
-                                         {"new_tokens", out->ids.size()}, {"prefill_seconds", out->prefill_seconds}, {"decode_seconds", out->decode_seconds}}
-                      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    const nlohmann::ordered_json json{{"text", text},
+                                      {"finish_reason", engine::finish_reason_name(out->finish_reason)},
+                                      {"prompt_tokens", out->prompt_tokens},
+                                      {"new_tokens", out->ids.size()},
+                                      {"prefill_seconds", out->prefill_seconds},
+                                      {"decode_seconds", out->decode_seconds}};
+    context.print(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   } else {
     context.print(stream ? "\n" : text + "\n");
   }
@@ -73,7 +92,8 @@ Status generate(const Arguments& a, const Context& context) {
 }  // namespace
 
 Command generate_command() {
-  return {"generate", "continue a prompt or answer a question", "deepseek-cli generate --model gemma-3-270m --prompt \"A bond is\"", [](CLI::App& app, const Context& context) {
+  return {"generate", "continue a prompt or answer a question", "deepseek-cli generate --model gemma-3-270m --prompt \"A bond is\"",
+          [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             add_generation_options(app, *a);
             app.add_option("--prompt", a->prompt, "the text; else --prompt_file, else standard input");

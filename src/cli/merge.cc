@@ -2,10 +2,12 @@
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
+#include "base/signals.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "hardware/memory.h"
 #include "models/adapter/adapter.h"
+#include "models/decoder/load.h"
 #include "models/model.h"
 
 namespace deepseek::cli {
@@ -19,28 +21,55 @@ struct Arguments {
   bool overwrite = false;
 };
 
+// "auto" keeps the type that the weights have.
+base::Result<std::string> dtype_of(const Arguments& a, const models::ModelText& text) {
+  if (a.dtype != "auto") return a.dtype;
+  auto stored = models::stored_dtype(text.path);
+  if (!stored) return base::pass(stored);
+  return *stored == at::kFloat ? "f32" : "bf16";
+}
+
+Status write_merged(const Arguments& a, models::ModelText text, const std::string& dtype) {
+  auto model = models::load_weights(std::move(text), {.dtype = dtype, .adapter = a.adapter});
+  if (!model) return base::pass(model);
+  models::merge_adapter(*model->decoder);
+  if (base::interrupted()) return base::fail("interrupted; nothing was written to {}", a.output);
+  return models::save_model(*model, a.output);
+}
+
 Status merge(const Arguments& a, const Context& context) {
   std::error_code error;
-  if (fs::exists(a.output, error) && !fs::is_empty(a.output, error) && !a.overwrite) return base::refuse("{} is not empty: name another --output, or --overwrite", a.output);
+  const fs::path output(a.output);
+  if (fs::exists(output, error) && !fs::is_directory(output, error)) return base::refuse("{} is no directory: name another --output", a.output);
+  const bool existed = fs::exists(output, error), empty = !existed || fs::is_empty(output, error);
+  if (!empty && !a.overwrite) return base::refuse("{} is not empty: name another --output, or --overwrite", a.output);
+  if (auto known = models::resolve_dtype(a.dtype); !known) return base::pass(known);
   auto text = models::open_model(a.model);
   if (!text) return base::pass(text);
-  auto dtype = models::resolve_dtype(a.dtype);
+  auto dtype = dtype_of(a, *text);
   if (!dtype) return base::pass(dtype);
-  const uint64_t bytes = static_cast<uint64_t>(text->config.parameters()) * (*dtype == at::kBFloat16 ? 2 : 4);
+  const uint64_t bytes = static_cast<uint64_t>(text->config.parameters()) * (*dtype == "bf16" ? 2 : 4);
   auto disk = hardware::disk_space(a.output);
   if (disk && disk->available < bytes + (uint64_t{64} << 20)) {
     return base::fail("the merged weights need {}, only {} are free at {}", base::human_bytes(bytes), base::human_bytes(disk->available), a.output);
   }
-  auto model = models::load_weights(std::move(*text), {.dtype = a.dtype, .adapter = a.adapter});
-  if (!model) return base::pass(model);
-  models::merge_adapter(*model->decoder);
-  if (auto done = models::save_model(*model, a.output); !done) return done;
+  if (auto done = write_merged(a, std::move(*text), *dtype); !done) {
+    // A directory that held nothing before holds nothing again.
+    if (empty && existed) {
+      for (const auto& entry : fs::directory_iterator(output, error)) fs::remove_all(entry, error);
+    } else if (empty) {
+      fs::remove_all(output, error);
+    }
+    return done;
+  }
   if (context.json) {
-    context.print(nlohmann::ordered_json{{"output", a.output}, {"bytes", bytes}}.dump() + "\n");
+    context.print(nlohmann::ordered_json{{"output", a.output}, {"bytes", bytes}, {"dtype", *dtype}}.dump() + "\n");
   } else {
     context.print(fmt::format("{}\n", a.output));
-    if (!context.quiet) base::log_info(fmt::format("{} of {} weights; try: deepseek-cli generate --model {} --prompt \"...\"", base::human_bytes(bytes),
-                                                   *dtype == at::kBFloat16 ? "bf16" : "f32", a.output));
+    if (!context.quiet) {
+      base::log_info(fmt::format("{} of {} weights; try: deepseek-cli generate --model {} --prompt \"...\"", base::human_bytes(bytes), *dtype,
+                                 a.output));
+    }
   }
   return {};
 }
@@ -48,12 +77,13 @@ Status merge(const Arguments& a, const Context& context) {
 }  // namespace
 
 Command merge_command() {
-  return {"merge", "write a model with its adapter merged in", "deepseek-cli merge --model gemma-3-270m --adapter my-adapter --output merged", [](CLI::App& app, const Context& context) {
+  return {"merge", "write a model with its adapter merged in", "deepseek-cli merge --model gemma-3-270m --adapter my-adapter --output merged",
+          [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             app.add_option("--model", a->model, "name, directory or .gguf")->required();
             app.add_option("--adapter", a->adapter, "a PEFT adapter's directory")->required();
             app.add_option("--output", a->output, "directory for the merged model")->required();
-            app.add_option("--dtype", a->dtype, "auto, f32 or bf16")->capture_default_str();
+            app.add_option("--dtype", a->dtype, "auto (what the weights have), f32 or bf16")->capture_default_str();
             app.add_flag("--overwrite", a->overwrite, "write into a directory that is not empty");
             return std::function<Status()>([a, &context] { return merge(*a, context); });
           }};

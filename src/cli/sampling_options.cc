@@ -20,10 +20,10 @@ void add_generation_options(CLI::App& app, GenerationArguments& a) {
   sampling->add_option("--presence_penalty", a.presence_penalty, "0: none");
   sampling->add_option("--frequency_penalty", a.frequency_penalty, "0: none");
   sampling->add_option("--stop", a.stop, "text that ends an answer; may be given several times")->allow_extra_args(false);
-  sampling->add_option("--seed", a.seed, "the same seed gives the same text")->capture_default_str();
+  sampling->add_option("--seed", a.seed, "the same seed gives the same text")->capture_default_str()->check(CLI::NonNegativeNumber);
 }
 
-engine::GenerateOptions generation_options(const GenerationArguments& a, const models::Model& model) {
+base::Result<engine::GenerateOptions> generation_options(const GenerationArguments& a, const models::Model& model) {
   engine::GenerateOptions out;
   const auto& defaults = model.generation;
   out.max_new_tokens = a.max_new_tokens;
@@ -42,6 +42,10 @@ engine::GenerateOptions generation_options(const GenerationArguments& a, const m
   s.presence_penalty = a.presence_penalty.value_or(0.0);
   s.frequency_penalty = a.frequency_penalty.value_or(0.0);
   out.stop_requested = [] { return base::interrupted(); };
+  // What the user gave was checked before: only the model's own values can be wrong here.
+  if (auto sound = engine::validate(out); !sound) {
+    return base::fail("{}: generation_config.json asks for the impossible: {}; give the option yourself", model.path.string(), sound.error().message);
+  }
   return out;
 }
 

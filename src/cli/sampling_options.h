@@ -22,8 +22,8 @@ struct GenerationArguments {
 };
 
 void add_generation_options(CLI::App& app, GenerationArguments& arguments);
-/// What was asked for, else the model's own defaults (greedy where it does not ask for sampling).
-[[nodiscard]] engine::GenerateOptions generation_options(const GenerationArguments& arguments, const models::Model& model);
+/// What was asked for, else the model's own defaults (greedy where it does not ask for sampling). Errors: defaults out of range.
+[[nodiscard]] base::Result<engine::GenerateOptions> generation_options(const GenerationArguments& arguments, const models::Model& model);
 /// Checks the numbers before a model is loaded.
 [[nodiscard]] base::Status check_generation(const GenerationArguments& arguments);
 

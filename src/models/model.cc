@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
@@ -36,7 +37,8 @@ Result<Json> optional_json(const fs::path& path) {
 }
 
 void append_ids(const Json& value, std::vector<int32_t>& ids) {
-  if (value.is_number_integer()) ids.push_back(value.get<int32_t>());
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  if (value.is_number_integer() && value >= 0 && value <= kMost) ids.push_back(value.get<int32_t>());
   if (!value.is_array()) return;
   for (const auto& id : value) append_ids(id, ids);
 }
@@ -78,13 +80,13 @@ struct TextParts {
   GenerationDefaults generation;
 };
 
-Result<TextParts> assembled(Result<formats::Tokenizer> tokenizer, Result<std::string> source, GenerationDefaults generation) {
+Result<TextParts> assembled(const fs::path& path, Result<formats::Tokenizer> tokenizer, Result<std::string> source, GenerationDefaults generation) {
   if (!tokenizer) return base::pass(tokenizer);
   if (!source) return base::pass(source);
   TextParts parts{std::move(*tokenizer), std::nullopt, std::move(generation)};
   if (source->empty()) return parts;
   auto compiled = formats::ChatTemplate::compile(*source);
-  if (!compiled) return base::within("chat template", compiled.error());
+  if (!compiled) return base::within(path.string(), compiled.error());
   parts.chat_template.emplace(std::move(*compiled));
   return parts;
 }
@@ -97,11 +99,13 @@ Result<TextParts> text_parts(const fs::path& path) {
     for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
       if (const auto id = gguf->integer(key, -1); id >= 0) generation.eos_ids.push_back(static_cast<int32_t>(id));
     }
-    return assembled(formats::Tokenizer::from_gguf(*gguf), gguf->text("tokenizer.chat_template"), generation);
+    auto tokenizer = formats::Tokenizer::from_gguf(*gguf);
+    if (!tokenizer) return base::within(path.string(), tokenizer.error());
+    return assembled(path, std::move(tokenizer), gguf->text("tokenizer.chat_template"), generation);
   }
   auto generation = optional_json(path / "generation_config.json");
   if (!generation) return base::pass(generation);
-  return assembled(formats::Tokenizer::open(path), directory_template(path), generation_from_json(*generation));
+  return assembled(path, formats::Tokenizer::open(path), directory_template(path), generation_from_json(*generation));
 }
 
 bool multiplies_bf16() {
@@ -127,9 +131,11 @@ Result<ModelText> open_model(const std::string& spec) {
   auto config = read_decoder_config(*path);
   if (!config) return base::pass(config);
   auto parts = text_parts(*path);
-  if (!parts) return base::within(path->string(), parts.error());
+  if (!parts) return base::pass(parts);
   const auto vocabulary = static_cast<int64_t>(parts->tokenizer.vocabulary_size());
-  if (vocabulary > config->vocab_size) {
+  for (int64_t id = config->vocab_size; id < vocabulary; ++id) {
+    // Gemma 3's text models share a tokenizer with those that see: its mark for a picture lies beyond their embedding.
+    if (parts->tokenizer.is_special(static_cast<int32_t>(id))) continue;
     return fail("{}: the tokenizer has {} tokens, the model only {}; they do not belong together", path->string(), vocabulary, config->vocab_size);
   }
   ModelText text{spec, *path, std::move(*config), std::move(parts->tokenizer), std::move(parts->chat_template), std::move(parts->generation)};

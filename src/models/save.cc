@@ -51,6 +51,7 @@ Json tokenizer_config(const Model& model) {
 bool copied(const Model& model, const fs::path& directory, const char* name) {
   std::error_code error;
   if (model.path.extension() == ".gguf" || !fs::exists(model.path / name, error)) return false;
+  if (fs::equivalent(model.path / name, directory / name, error)) return true;
   fs::copy_file(model.path / name, directory / name, fs::copy_options::overwrite_existing, error);
   return !error;
 }

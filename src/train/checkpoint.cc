@@ -16,11 +16,12 @@ using base::fail;
 using base::Result;
 using Json = nlohmann::ordered_json;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 Json to_json(const TrainState& state, int64_t updates) {
   return {{"version", kVersion}, {"step", state.step}, {"updates", updates}, {"base_loss", state.base_loss}, {"best_loss", state.best_loss},
-          {"best_step", state.best_step}, {"bad_evaluations", state.bad_evaluations}, {"seconds", state.seconds}, {"run", state.run}};
+          {"best_step", state.best_step}, {"bad_evaluations", state.bad_evaluations}, {"evaluation_due", state.evaluation_due},
+          {"seconds", state.seconds}, {"threads", state.threads}, {"processes", state.processes}, {"run", state.run}};
 }
 
 // The first setting that is not as it was.
@@ -28,7 +29,10 @@ base::Status check_same_run(const Json& saved, const Json& now) {
   for (const auto& [key, value] : now.items()) {
     const Json before = saved.contains(key) ? saved[key] : Json(nullptr);
     if (before == value) continue;
-    if (key == "dataset") return base::refuse("cannot resume: the dataset or its split is not the one that this run began with");
+    if (key == "dataset") {
+      return base::refuse("cannot resume: the dataset or its split is not the one that this run began with (its rows, --validation, --loss_on, "
+                          "--context); use the same, or --overwrite to begin anew");
+    }
     return base::refuse("cannot resume: {} was {} when this run began and is {} now; use the same options, or --overwrite to begin anew", key,
                         before.dump(), value.dump());
   }
@@ -80,7 +84,10 @@ Result<TrainState> load_state(const base::fs::path& file, const Json& run, const
     state.best_loss = json->at("best_loss").get<double>();
     state.best_step = json->at("best_step").get<int64_t>();
     state.bad_evaluations = json->at("bad_evaluations").get<int64_t>();
+    state.evaluation_due = json->at("evaluation_due").get<bool>();
     state.seconds = json->at("seconds").get<double>();
+    state.threads = json->at("threads").get<int64_t>();
+    state.processes = json->at("processes").get<int64_t>();
     state.run = json->at("run");
     optimizer.set_updates(json->at("updates").get<int64_t>());
   } catch (const nlohmann::json::exception& error) {

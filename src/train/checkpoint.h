@@ -16,7 +16,9 @@ struct TrainState {
   double best_loss = -1;
   int64_t best_step = 0;
   int64_t bad_evaluations = 0;     ///< evaluations since the best one
+  bool evaluation_due = false;     ///< the run was stopped before or in the evaluation of its last step
   double seconds = 0;              ///< of training so far
+  int64_t threads = 0, processes = 0;  ///< what computed it; the same ones give the same bits
   std::vector<double> difficulty;  ///< of the training examples
   nlohmann::ordered_json run;      ///< the settings that decide the course of the run
 };

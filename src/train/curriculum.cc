@@ -24,16 +24,23 @@ void shuffle(std::vector<size_t>& values, uint64_t seed) {
 
 }  // namespace
 
+const char* name_of(Order order) {
+  return order == Order::kForward ? "forward" : order == Order::kReverse ? "reverse" : "random";
+}
+
+const char* name_of(Pace pace) { return pace == Pace::kStages ? "steps" : "competence"; }
+
 base::Result<Order> order_named(const std::string& name) {
-  if (name == "forward") return Order::kForward;
-  if (name == "reverse") return Order::kReverse;
-  if (name == "random") return Order::kRandom;
+  for (const auto order : {Order::kForward, Order::kReverse, Order::kRandom}) {
+    if (name == name_of(order)) return order;
+  }
   return base::refuse("curriculum order '{}' is unknown; use forward, reverse or random", name);
 }
 
 base::Result<Pace> pace_named(const std::string& name) {
-  if (name == "steps") return Pace::kStages;
-  if (name == "competence") return Pace::kCompetence;
+  for (const auto pace : {Pace::kStages, Pace::kCompetence}) {
+    if (name == name_of(pace)) return pace;
+  }
   return base::refuse("curriculum schedule '{}' is unknown; use steps or competence", name);
 }
 
@@ -48,20 +55,25 @@ Curriculum::Curriculum(std::vector<double> difficulty, const CurriculumOptions& 
   });
 }
 
+int64_t Curriculum::stage_of(int64_t step, double& share) const {
+  const double progress = static_cast<double>(step) / static_cast<double>(std::max<int64_t>(1, options_.total_steps));
+  const auto stages = static_cast<double>(options_.stages), c0 = options_.initial_competence;
+  const double passed = options_.pace == Pace::kStages ? progress : std::min(1.0, std::sqrt(progress * (1 - c0 * c0) + c0 * c0));
+  const int64_t stage = std::clamp<int64_t>(static_cast<int64_t>(passed * stages) + 1, 1, options_.stages);
+  share = options_.pace == Pace::kStages ? static_cast<double>(stage) / stages : passed;
+  return stage;
+}
+
+size_t Curriculum::admitted_at(double share) const {
+  const double count = std::ceil(share * static_cast<double>(ranked_.size()) - 1e-9);
+  return std::min(ranked_.size(), std::max<size_t>(1, static_cast<size_t>(count)));
+}
+
 Admission Curriculum::admission(int64_t step) const {
   Admission out;
-  const auto count = static_cast<double>(ranked_.size());
-  const double progress = static_cast<double>(step) / static_cast<double>(std::max<int64_t>(1, options_.total_steps));
   double share = 1.0;
-  out.stage = std::clamp<int64_t>(static_cast<int64_t>(progress * static_cast<double>(options_.stages)) + 1, 1, options_.stages);
-  if (options_.pace == Pace::kCompetence) {
-    const double c0 = options_.initial_competence;
-    share = std::min(1.0, std::sqrt(progress * (1 - c0 * c0) + c0 * c0));
-    out.stage = std::clamp<int64_t>(static_cast<int64_t>(share * static_cast<double>(options_.stages)) + 1, 1, options_.stages);
-  } else {
-    share = static_cast<double>(out.stage) / static_cast<double>(options_.stages);
-  }
-  out.admitted = std::min(ranked_.size(), std::max<size_t>(1, static_cast<size_t>(std::ceil(share * count - 1e-9))));
+  out.stage = stage_of(step, share);
+  out.admitted = admitted_at(share);
   if (ranked_.empty()) return out;
   out.easiest = out.hardest = difficulty_[ranked_[0]];
   for (size_t i = 0; i < out.admitted; ++i) {
@@ -72,7 +84,9 @@ Admission Curriculum::admission(int64_t step) const {
 }
 
 std::vector<size_t> Curriculum::next(int64_t batch_size) {
-  const size_t admitted = admission(step_++).admitted;
+  double share = 1.0;
+  (void)stage_of(step_++, share);
+  const size_t admitted = admitted_at(share);
   std::vector<size_t> batch;
   while (static_cast<int64_t>(batch.size()) < batch_size) {
     if (pending_.empty() || pending_admitted_ != admitted) refill(admitted);

@@ -11,6 +11,9 @@ namespace deepseek::train {
 
 enum class Order { kForward, kReverse, kRandom };  ///< easy first, hard first, or the same pace in an order drawn by lot
 enum class Pace { kStages, kCompetence };
+/// The names that the command line and a checkpoint use.
+[[nodiscard]] const char* name_of(Order order);
+[[nodiscard]] const char* name_of(Pace pace);
 [[nodiscard]] base::Result<Order> order_named(const std::string& name);
 [[nodiscard]] base::Result<Pace> pace_named(const std::string& name);
 
@@ -41,6 +44,8 @@ class Curriculum {
   [[nodiscard]] int64_t step() const { return step_; }
 
  private:
+  [[nodiscard]] int64_t stage_of(int64_t step, double& share) const;
+  [[nodiscard]] size_t admitted_at(double share) const;
   void refill(size_t admitted);
   std::vector<double> difficulty_;
   CurriculumOptions options_;

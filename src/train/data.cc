@@ -68,6 +68,7 @@ uint64_t hash_of(const TrainingData& data) {
   for (const auto* part : {&data.train, &data.validation}) {
     for (const auto& example : *part) {
       for (const int32_t token : example.tokens) hash = (hash ^ static_cast<uint32_t>(token)) * 0x100000001B3u;
+      for (const auto count : example.counts) hash = (hash ^ static_cast<uint64_t>(count)) * 0x100000001B3u;
       hash = mixed(hash + example.tokens.size());
     }
   }

@@ -22,7 +22,7 @@ struct TrainingData {
   bool has_difficulty = false;             ///< every training row names its difficulty
   size_t test_rows = 0;                    ///< rows of split "test", left alone
   int64_t longest = 0;                     ///< tokens of the longest example
-  uint64_t hash = 0;                       ///< of all tokens, so that a resumed run can tell another dataset
+  uint64_t hash = 0;                       ///< of all tokens and of which ones count, so that a resumed run can tell another dataset
 };
 
 /// Raw text is cut into pieces of the context (512 tokens where none is given). Errors: an example longer than the context,

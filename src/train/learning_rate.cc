@@ -5,10 +5,14 @@
 
 namespace deepseek::train {
 
+const char* name_of(ScheduleKind kind) {
+  return kind == ScheduleKind::kConstant ? "constant" : kind == ScheduleKind::kLinear ? "linear" : "cosine";
+}
+
 base::Result<ScheduleKind> schedule_kind(const std::string& name) {
-  if (name == "constant") return ScheduleKind::kConstant;
-  if (name == "linear") return ScheduleKind::kLinear;
-  if (name == "cosine") return ScheduleKind::kCosine;
+  for (const auto kind : {ScheduleKind::kConstant, ScheduleKind::kLinear, ScheduleKind::kCosine}) {
+    if (name == name_of(kind)) return kind;
+  }
   return base::refuse("learning rate schedule '{}' is unknown; use cosine, linear or constant", name);
 }
 

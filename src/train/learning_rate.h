@@ -9,6 +9,8 @@
 namespace deepseek::train {
 
 enum class ScheduleKind { kConstant, kLinear, kCosine };
+/// The name that the command line and a checkpoint use.
+[[nodiscard]] const char* name_of(ScheduleKind kind);
 [[nodiscard]] base::Result<ScheduleKind> schedule_kind(const std::string& name);
 
 struct Schedule {

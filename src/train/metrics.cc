@@ -8,7 +8,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Lines that belong to steps up to `step`; a broken last line (a killed process) is dropped.
+// Lines that belong to steps up to `step`; a broken last line (a killed process) is dropped, and so is what only the end of a
+// run writes.
 std::string lines_until(const std::string& content, int64_t step) {
   std::string kept;
   for (size_t at = 0; at < content.size();) {
@@ -17,7 +18,9 @@ std::string lines_until(const std::string& content, int64_t step) {
     const std::string line = content.substr(at, end - at);
     at = end + 1;
     const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_object() || json.value("type", "") == "end") continue;
+    if (!json.is_object()) continue;
+    const std::string type = json.value("type", "");
+    if (type == "end" || type == "sample") continue;
     if (json.contains("step") && json["step"].is_number() && json["step"].get<int64_t>() > step) continue;
     kept += line + "\n";
   }

@@ -1,9 +1,12 @@
 #include "train/trainer.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "models/adapter/config.h"
 #include "train/checkpoint.h"
@@ -35,27 +38,41 @@ const char* name_of(Difficulty difficulty) {
   }
 }
 
-// The settings that decide the course of a run: a resumed run must have the same.
+// The settings that decide the course of a run: a resumed run must have the same. Names are those of the options.
 Json settings(const models::Decoder& decoder, const TrainingData& data, const TrainOptions& options, int64_t total) {
-  return {{"model", options.model_name},
-          {"parameters", decoder.config().parameters()},
-          {"dtype", decoder.dtype() == at::kBFloat16 ? "bf16" : "f32"},
-          {"dataset", data.hash},
-          {"adapter", models::adapter_config_to_json(options.adapter)},
-          {"steps", total},
-          {"batch_size", options.batch_size},
-          {"gradient_accumulation", options.gradient_accumulation},
-          {"micro_batch_tokens", options.micro_batch_tokens},
-          {"learning_rate", options.learning_rate},
-          {"schedule", static_cast<int>(options.schedule)},
-          {"warmup", options.warmup},
-          {"weight_decay", options.weight_decay},
-          {"max_grad_norm", options.max_grad_norm},
-          {"curriculum_steps", options.curriculum_steps},
-          {"curriculum_order", static_cast<int>(options.curriculum_order)},
-          {"curriculum_schedule", static_cast<int>(options.curriculum_schedule)},
-          {"difficulty", name_of(options.difficulty)},
-          {"seed", options.seed}};
+  Json out{{"model", options.model_name},
+           {"parameters", decoder.config().parameters()},
+           {"dtype", decoder.dtype() == at::kBFloat16 ? "bf16" : "f32"},
+           {"steps", total},
+           {"batch_size", options.batch_size},
+           {"gradient_accumulation", options.gradient_accumulation},
+           {"micro_batch_tokens", options.micro_batch_tokens},
+           {"learning_rate", options.learning_rate},
+           {"schedule", name_of(options.schedule)},
+           {"warmup", options.warmup},
+           {"weight_decay", options.weight_decay},
+           {"max_grad_norm", options.max_grad_norm},
+           {"curriculum_steps", options.curriculum_steps},
+           {"curriculum_order", name_of(options.curriculum_order)},
+           {"curriculum_schedule", name_of(options.curriculum_schedule)},
+           {"difficulty", name_of(options.difficulty)},
+           {"seed", options.seed}};
+  const Json adapter = models::adapter_config_to_json(options.adapter);
+  for (const auto& [key, value] : adapter.items()) out[key == "r" ? "lora_rank" : key] = value;
+  out["dataset"] = data.hash;  // last: a changed seed changes it too, and is the better explanation
+  return out;
+}
+
+// What a killed process left of a file that it was writing.
+void remove_remains(const fs::path& directory) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.ends_with(".part")) continue;
+    for (const char* ours : {"adapter_config.json.", "adapter_model.safetensors.", "metrics.jsonl.", "report.html.", kStateFile}) {
+      if (name.starts_with(ours)) fs::remove(entry.path(), error);
+    }
+  }
 }
 
 class Run {
@@ -70,22 +87,27 @@ class Run {
 
   Result<TrainSummary> go() {
     if (auto done = everywhere(prepare()); !done) return base::pass(done);
+    if (interrupted_) return TrainSummary{.reason = "interrupted", .resumable = false};
     Curriculum curriculum(state_.difficulty, {.stages = options_.curriculum_steps, .order = options_.curriculum_order,
                                               .pace = options_.curriculum_schedule, .total_steps = total_, .seed = options_.seed});
     curriculum.skip(state_.step, examples_per_step());
     began_ = std::chrono::steady_clock::now();
-    while (state_.step < total_) {
-      if (parallel_.any(hooks_.stop && hooks_.stop())) return ended("interrupted");
-      if (auto done = everywhere(step(curriculum)); !done) return base::pass(done);
-      if (state_.step % eval_every_ == 0 || state_.step == total_) {
-        if (auto done = everywhere(evaluate()); !done) return base::pass(done);
+    while (state_.step < total_ || state_.evaluation_due) {
+      if (!state_.evaluation_due) {
+        if (stopped_early()) return ended("early stopping");
+        if (parallel_.any(hooks_.stop && hooks_.stop())) return ended("interrupted");
+        if (auto done = everywhere(step(curriculum)); !done) return base::pass(done);
+        state_.evaluation_due = state_.step % eval_every_ == 0 || state_.step == total_;
       }
-      if (options_.early_stopping > 0 && state_.bad_evaluations >= options_.early_stopping) return ended("early stopping");
+      if (state_.evaluation_due) {
+        if (auto done = everywhere(evaluate()); !done) return with_way_on(done);
+        if (interrupted_) return ended("interrupted");
+      }
       if (state_.step % save_every_ == 0 && state_.step < total_) {
-        if (auto done = everywhere(save()); !done) return base::pass(done);
+        if (auto done = everywhere(save()); !done) return with_way_on(done);
       }
     }
-    return ended("finished");
+    return ended(stopped_early() ? "early stopping" : "finished");
   }
 
  private:
@@ -97,23 +119,38 @@ class Run {
     return mine;
   }
 
+  // A full disk, once there is room again, costs only the steps since the last save.
+  tl::unexpected<base::Error> with_way_on(Status& failed) const {
+    if (saved_step_ > 0) {
+      failed.error().message += fmt::format("; step {} is saved: when that is put right, the same command with --resume goes on from there", saved_step_);
+    }
+    return base::pass(failed);
+  }
+
+  bool stopped_early() const { return options_.early_stopping > 0 && state_.bad_evaluations >= options_.early_stopping; }
   int64_t examples_per_step() const { return options_.batch_size * options_.gradient_accumulation; }
   double seconds() const { return seconds_before_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count(); }
   fs::path state_file() const { return options_.output / "last" / kStateFile; }
 
   Status prepare() {
-    if (auto done = everywhere(check_output()); !done) return done;
-    if (auto done = everywhere(make_output()); !done) return done;
+    if (options_.early_stopping > 0 && data_.validation.empty()) {
+      return refuse("--early_stopping needs held-out rows and there are none: use --validation 0.1, or rows whose split is validation");
+    }
+    if (auto done = everywhere(prepare_output(options_, parallel_)); !done) return done;
+    if (auto done = everywhere(remove_earlier_run()); !done) return done;
     if (auto done = everywhere(attach()); !done) return done;
     state_.run = settings(decoder_, data_, options_, total_);
     if (options_.resume) {
       if (auto done = everywhere(restore()); !done) return done;
-    } else if (auto done = everywhere(rate_difficulty()); !done) {
+    } else if (auto done = everywhere(rate_difficulty()); !done || interrupted_) {
       return done;
     }
     if (auto done = everywhere(open_metrics()); !done) return done;
     if (!options_.resume) return measure_base();
-    emit({{"type", "resume"}, {"step", state_.step}});
+    Json line{{"type", "resume"}, {"step", state_.step}, {"steps_total", total_}};
+    if (state_.threads != at::get_num_threads()) line["threads_before"] = state_.threads;
+    if (state_.processes != parallel_.size()) line["processes_before"] = state_.processes;
+    emit(line);
     return {};
   }
 
@@ -122,29 +159,18 @@ class Run {
     if (!state) return base::pass(state);
     state_ = std::move(*state);
     seconds_before_ = state_.seconds;
+    saved_step_ = state_.step;
     if (state_.difficulty.size() != data_.train.size()) return fail("{} holds another number of examples", state_file().string());
     return {};
   }
 
-  Status check_output() const {
-    std::error_code error;
-    const bool used = fs::exists(options_.output / "adapter_model.safetensors", error) || fs::exists(state_file(), error);
-    if (used && !options_.resume && !options_.overwrite) {
-      return refuse("{} holds an earlier run: use --resume to go on with it, --overwrite to replace it, or another --output", options_.output.string());
-    }
-    return {};
-  }
-
-  Status make_output() const {
-    if (!parallel_.first()) return {};
-    std::error_code error;
-    fs::create_directories(options_.output / "last", error);
-    if (error) return fail("cannot create {}: {}", (options_.output / "last").string(), error.message());
-    if (options_.overwrite && !options_.resume) {
-      for (const auto& file : {options_.output / "adapter_model.safetensors", options_.output / "last/adapter_model.safetensors", state_file()}) {
-        fs::remove(file, error);
-        if (error) return fail("cannot remove {}: {}", file.string(), error.message());
-      }
+  Status remove_earlier_run() const {
+    if (!parallel_.first() || !options_.overwrite || options_.resume) return {};
+    const fs::path last = options_.output / "last";
+    for (const auto& file : {options_.output / "adapter_model.safetensors", last / "adapter_model.safetensors", state_file()}) {
+      std::error_code error;
+      fs::remove(file, error);
+      if (error) return fail("cannot remove {}: {}", file.string(), error.message());
     }
     return {};
   }
@@ -154,9 +180,13 @@ class Run {
       if (auto done = models::attach_adapter(decoder_, adapter_, options_.seed); !done) return done;
     } else {
       auto read = models::read_adapter(decoder_, options_.init_adapter);
-      if (!read) return base::pass(read);
+      if (!read) return refuse("--init_adapter does not fit this model: {}", read.error().message);
       adapter_ = *read;
+      adapter_.dropout = options_.adapter.dropout;
       adapter_.base_model = options_.model_name;
+      for (auto* layer : models::linear_layers(decoder_)) {
+        if (layer->lora) layer->lora->dropout = adapter_.dropout;
+      }
     }
     for (const auto& [name, tensor] : models::adapter_tensors(decoder_)) names_.push_back(name);
     optimizer_.emplace(trainable_parameters(decoder_), AdamWOptions{.weight_decay = options_.weight_decay});
@@ -169,7 +199,7 @@ class Run {
     if (by == Difficulty::kField && !data_.has_difficulty) return refuse("not every training row has a difficulty; use --difficulty length or loss");
     auto& difficulty = state_.difficulty;
     if (by == Difficulty::kLoss) {
-      std::vector<float> values = losses(data_.train);
+      const std::vector<float> values = losses("difficulty", data_.train);
       difficulty.assign(values.begin(), values.end());
       return {};
     }
@@ -179,16 +209,25 @@ class Run {
     return {};
   }
 
-  // Mean loss of each example; every process measures its share.
-  std::vector<float> losses(std::span<const models::TokenizedExample> examples, double* mean = nullptr) {
+  // Mean loss of each example; every process measures its share. Where the user stops it, interrupted_ is set in all.
+  std::vector<float> losses(const char* what, std::span<const models::TokenizedExample> examples, double* mean = nullptr) {
     std::vector<models::TokenizedExample> mine;
     std::vector<size_t> place;
     for (size_t i = static_cast<size_t>(parallel_.rank()); i < examples.size(); i += static_cast<size_t>(parallel_.size())) {
       mine.push_back(examples[i]);
       place.push_back(i);
     }
-    const auto measured = mine.empty() ? std::vector<ExampleLoss>() : example_losses(decoder_, mine, options_.micro_batch_tokens);
+    const auto progress = [&](size_t done) {
+      if (hooks_.measuring && parallel_.first()) {
+        hooks_.measuring(what, std::min(examples.size(), done * static_cast<size_t>(parallel_.size())), examples.size());
+      }
+      return !(hooks_.stop && hooks_.stop());
+    };
+    std::vector<ExampleLoss> measured;
+    if (!mine.empty()) measured = example_losses(decoder_, mine, options_.micro_batch_tokens, progress);
     std::vector<float> out(examples.size(), 0.0f);
+    interrupted_ = parallel_.any(measured.size() < mine.size());
+    if (interrupted_) return out;
     double sum = 0, counted = 0;
     for (size_t i = 0; i < measured.size(); ++i) {
       out[place[i]] = static_cast<float>(measured[i].sum / static_cast<double>(measured[i].counted));
@@ -230,8 +269,11 @@ class Run {
 
   Status measure_base() {
     if (data_.validation.empty()) return {};
-    losses(data_.validation, &state_.base_loss);
-    if (!std::isfinite(state_.base_loss)) return fail("the model's loss on the validation rows is not a number: its weights are broken for this type; try --dtype f32");
+    losses("held-out loss", data_.validation, &state_.base_loss);
+    if (interrupted_) return {};
+    if (!std::isfinite(state_.base_loss)) {
+      return fail("the model's loss on the validation rows is not a number: its weights are broken for this type; try --dtype f32");
+    }
     emit({{"type", "evaluation"}, {"step", 0}, {"loss", state_.base_loss}, {"perplexity", std::exp(state_.base_loss)}, {"best", false}});
     return {};
   }
@@ -240,36 +282,39 @@ class Run {
     const Admission admission = curriculum.admission(state_.step);
     if (admission.stage != stage_) {
       stage_ = admission.stage;
-      Json line{{"type", "stage"}, {"step", state_.step}, {"stage", admission.stage}, {"stages", options_.curriculum_steps},
-                      {"admitted", admission.admitted}, {"examples", data_.train.size()}, {"difficulty_from", admission.easiest},
-                      {"difficulty_to", admission.hardest}};
-      emit(line);
+      emit({{"type", "stage"}, {"step", state_.step}, {"stage", admission.stage}, {"stages", options_.curriculum_steps},
+            {"admitted", admission.admitted}, {"examples", data_.train.size()}, {"difficulty_from", admission.easiest},
+            {"difficulty_to", admission.hardest}});
     }
     Batch batch;
     for (const size_t index : curriculum.next(examples_per_step())) batch.push_back(&data_.train[index]);
     const Schedule schedule{options_.schedule, options_.learning_rate, std::llround(options_.warmup * static_cast<double>(total_)), total_};
     const double rate = schedule.at(state_.step);
-    const StepOptions step_options{options_.micro_batch_tokens, options_.checkpoint, options_.max_grad_norm,
-                                   options_.adapter.dropout > 0 ? mixed(options_.seed * 2654435761u + static_cast<uint64_t>(state_.step)) | 1 : 0};
+    const uint64_t dropout_seed = mixed(options_.seed * 2654435761u + static_cast<uint64_t>(state_.step)) | 1;
+    const StepOptions step_options{options_.micro_batch_tokens, options_.checkpoint, options_.max_grad_norm, adapter_.dropout > 0 ? dropout_seed : 0};
     const double before = seconds();
     const StepResult result = train_step(decoder_, *optimizer_, batch, rate, step_options, parallel_);
     last_loss_ = result.loss;
     if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm)) {
+      if (state_.step == 0) return fail("the loss of the first step is not a number: the weights are broken for this type; try --dtype f32");
       return fail("the loss is no number any more at step {}: lower --learning_rate{}; what was saved before remains", state_.step + 1,
                   decoder_.dtype() == at::kBFloat16 ? " or use --dtype f32" : "");
     }
     ++state_.step;
     const double now = seconds();
-    emit({{"type", "step"}, {"step", state_.step}, {"epoch", static_cast<double>(state_.step * examples_per_step()) / static_cast<double>(data_.train.size())},
-                 {"stage", stage_}, {"loss", result.loss}, {"learning_rate", rate}, {"gradient_norm", result.gradient_norm},
-                 {"tokens", result.tokens}, {"tokens_per_second", static_cast<double>(result.tokens) / (now - before)}, {"seconds", now}});
+    const double epoch = static_cast<double>(state_.step * examples_per_step()) / static_cast<double>(data_.train.size());
+    emit({{"type", "step"}, {"step", state_.step}, {"epoch", epoch}, {"stage", stage_}, {"loss", result.loss}, {"learning_rate", rate},
+          {"gradient_norm", result.gradient_norm}, {"tokens", result.tokens},
+          {"tokens_per_second", static_cast<double>(result.tokens) / (now - before)}, {"seconds", now}});
     return {};
   }
 
   Status evaluate() {
-    if (data_.validation.empty()) return {};
     double loss = 0;
-    losses(data_.validation, &loss);
+    if (!data_.validation.empty()) losses("held-out loss", data_.validation, &loss);
+    if (interrupted_) return {};  // a resumed run begins with this evaluation
+    state_.evaluation_due = false;
+    if (data_.validation.empty()) return {};
     const bool best = state_.best_loss < 0 || loss < state_.best_loss;
     if (best) {
       state_.best_loss = loss;
@@ -290,22 +335,26 @@ class Run {
 
   Status save() {
     state_.seconds = seconds();
-    if (!parallel_.first()) return {};
-    if (auto done = write_adapter(options_.output / "last"); !done) return done;
-    if (auto done = save_state(state_file(), state_, names_, *optimizer_); !done) return done;
+    state_.threads = at::get_num_threads();
+    state_.processes = parallel_.size();
+    if (parallel_.first()) {
+      if (auto done = write_adapter(options_.output / "last"); !done) return done;
+      if (auto done = save_state(state_file(), state_, names_, *optimizer_); !done) return done;
+    }
+    saved_step_ = state_.step;
     return {};
   }
 
   Result<TrainSummary> ended(const std::string& reason) {
-    if (auto done = everywhere(save()); !done) return base::pass(done);
+    if (auto done = everywhere(save()); !done) return with_way_on(done);
     if (data_.validation.empty() && reason != "interrupted") {
-      if (auto done = everywhere(write_adapter(options_.output)); !done) return base::pass(done);
+      if (auto done = everywhere(write_adapter(options_.output)); !done) return with_way_on(done);
     }
     const auto number = [](double value) { return value < 0 ? Json(nullptr) : Json(value); };
     const Json line{{"type", "end"}, {"step", state_.step}, {"reason", reason}, {"best_step", state_.best_step},
                     {"best_loss", number(state_.best_loss)}, {"base_loss", number(state_.base_loss)}, {"seconds", state_.seconds}};
     emit(line);
-    if (auto done = everywhere({}); !done) return base::pass(done);
+    if (auto done = everywhere({}); !done) return with_way_on(done);
     return TrainSummary{state_.step, state_.best_step, state_.base_loss, state_.best_loss, last_loss_, state_.seconds, reason};
   }
 
@@ -323,7 +372,8 @@ class Run {
   Status trouble_;
   std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   double seconds_before_ = 0, last_loss_ = -1;
-  int64_t stage_ = 0;
+  int64_t stage_ = 0, saved_step_ = 0;
+  bool interrupted_ = false;
 };
 
 }  // namespace
@@ -359,7 +409,29 @@ Status check_options(const TrainOptions& options) {
   if (options.curriculum_steps > 1000) return refuse("--curriculum_steps is {}; more than 1,000 stages make no curriculum", options.curriculum_steps);
   if (options.batch_size > 65536) return refuse("--batch_size is {}; use at most 65,536", options.batch_size);
   if (options.gradient_accumulation > 65536) return refuse("--gradient_accumulation is {}; use at most 65,536", options.gradient_accumulation);
-  if (options.epochs > 1e6 || options.steps > 1'000'000'000) return refuse("--epochs {} or --steps {} would never end", options.epochs, options.steps);
+  if (const int64_t examples = options.batch_size * options.gradient_accumulation; examples > 1'048'576) {
+    return refuse("--batch_size times --gradient_accumulation makes {} examples a step; use at most 1,048,576", examples);
+  }
+  if (options.steps > 1'000'000'000) return refuse("--steps {} would never end; use at most 1,000,000,000", options.steps);
+  if (options.epochs > 1e6) return refuse("--epochs {} would never end; use at most 1,000,000", options.epochs);
+  return {};
+}
+
+Status prepare_output(const TrainOptions& options, const Parallel& parallel) {
+  std::error_code error;
+  const fs::path last = options.output / "last", state = last / kStateFile;
+  if (options.resume && !fs::exists(state, error)) return refuse("there is nothing to resume: {} does not exist", state.string());
+  const bool used = fs::exists(options.output / "adapter_model.safetensors", error) || fs::exists(state, error);
+  if (used && !options.resume && !options.overwrite) {
+    return refuse("{} holds an earlier run: use --resume to go on with it, --overwrite to replace it, or another --output", options.output.string());
+  }
+  if (!parallel.first()) return {};
+  fs::create_directories(last, error);
+  if (error) return fail("cannot create {}: {}", last.string(), error.message());
+  for (const auto& directory : {options.output, last}) {
+    remove_remains(directory);
+    if (auto file = base::AtomicFile::create(directory / "metrics.jsonl"); !file) return base::pass(file);
+  }
   return {};
 }
 

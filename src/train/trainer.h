@@ -48,17 +48,24 @@ struct TrainSummary {
   double base_loss = -1, best_loss = -1, last_loss = -1;  ///< validation (last_loss: of the last training step); < 0: none
   double seconds = 0;
   std::string reason;  ///< "finished", "early stopping", "interrupted"
+  bool resumable = true;  ///< false: interrupted before there was anything to save
 };
 
 struct TrainHooks {
   /// Every line of metrics.jsonl as it is written.
   std::function<void(const nlohmann::ordered_json&)> event;
-  /// Asked between steps; true saves and ends the run.
+  /// Asked between steps and while losses are measured; true saves and ends the run.
   std::function<bool()> stop;
+  /// Losses are being measured without training (`what`: "difficulty", "held-out loss"): examples done, and all of them.
+  std::function<void(const char* what, size_t done, size_t all)> measuring;
 };
 
 /// Checks the options before any work. Errors name the option.
 [[nodiscard]] base::Status check_options(const TrainOptions& options);
+
+/// Makes the output directory, before anything large is read. Errors: it holds an earlier run, or none to resume; it cannot be
+/// written to.
+[[nodiscard]] base::Status prepare_output(const TrainOptions& options, const Parallel& parallel);
 
 /// Steps of a run over `examples` examples.
 [[nodiscard]] int64_t total_steps(const TrainOptions& options, size_t examples);

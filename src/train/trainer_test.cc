@@ -100,7 +100,7 @@ TEST_F(Trainer, LearnsAndWritesAllItsFiles) {
 TEST_F(Trainer, ResumedEqualsUninterruptedBitForBit) {
   const auto whole = model();
   ASSERT_TRUE(fine_tune(*whole, data(), options("whole"), {}, {}));
-  for (const int stop_after : {1, 5, 11}) {
+  for (const int stop_after : {1, 4, 5, 8, 11, 12}) {  // 4, 8 and 12: in the middle of an evaluation
     auto settings = options("parts" + std::to_string(stop_after));
     int steps = 0;
     const TrainHooks hooks{.event = [&](const Json& line) { steps += line["type"] == "step" ? 1 : 0; }, .stop = [&] { return steps == stop_after; }};
@@ -140,9 +140,12 @@ TEST_F(Trainer, AKilledRunGoesOnAndEndsTheSame) {
     ::waitpid(child, &status, 0);
     ASSERT_TRUE(WIFSIGNALED(status));
     settings.resume = true;
+    const fs::path remains = settings.output / "last/training_state.safetensors.abc123.part";
+    { const std::ofstream file(remains); }
     const auto decoder = model();
     auto resumed = fine_tune(*decoder, data(), settings, {}, {});
     ASSERT_TRUE(resumed) << resumed.error().message;
+    EXPECT_FALSE(fs::exists(remains));
     EXPECT_EQ(bytes(settings.output / "adapter_model.safetensors"), bytes(scratch_ / "whole/adapter_model.safetensors"));
     // Each step once in the metrics, whatever was repeated.
     std::map<int64_t, int> seen;
@@ -174,7 +177,10 @@ TEST_F(Trainer, AFullDiskEndsTheRunAndTheLastCheckpointResumes) {
     ::setrlimit(RLIMIT_FSIZE, &limit);
     const auto decoder = model();
     const auto result = fine_tune(*decoder, data(), settings, {}, {});
-    ::_exit(!result && result.error().message.find("File too large") != std::string::npos ? 7 : 0);
+    const std::string message = result ? "" : result.error().message;
+    const bool told = message.find("File too large") != std::string::npos &&
+                      message.find("step 4 is saved: when that is put right, the same command with --resume") != std::string::npos;
+    ::_exit(told ? 7 : 0);
   }
   int status = 0;
   ::waitpid(child, &status, 0);
@@ -182,6 +188,43 @@ TEST_F(Trainer, AFullDiskEndsTheRunAndTheLastCheckpointResumes) {
   EXPECT_EQ(bytes(settings.output / "last/training_state.safetensors"), before);
   const auto decoder = model();
   EXPECT_TRUE(fine_tune(*decoder, data(), settings, {}, {}));
+}
+
+TEST_F(Trainer, StoppedBeforeTheFirstStepNothingIsSavedAndTheSameCommandBeginsAnew) {
+  std::vector<std::string> measured;
+  const TrainHooks hooks{.stop = [] { return true; }, .measuring = [&](const char* what, size_t done, size_t all) {
+    measured.emplace_back(what);
+    EXPECT_LE(done, all);
+  }};
+  for (const auto difficulty : {Difficulty::kField, Difficulty::kLoss}) {
+    auto settings = options("unstarted");
+    settings.difficulty = difficulty;
+    const auto decoder = model();
+    auto stopped = fine_tune(*decoder, data(), settings, hooks, {});
+    ASSERT_TRUE(stopped) << stopped.error().message;
+    EXPECT_EQ(stopped->reason, "interrupted");
+    EXPECT_FALSE(stopped->resumable);
+    EXPECT_FALSE(fs::exists(settings.output / "last/training_state.safetensors"));
+  }
+  EXPECT_EQ(measured, (std::vector<std::string>{"held-out loss", "difficulty"}));
+}
+
+TEST_F(Trainer, ARunThatStoppedEarlyIsOverWhenResumed) {
+  auto settings = options("over");
+  settings.steps = 200;
+  settings.eval_every = 1;
+  settings.learning_rate = 0.3;
+  settings.schedule = ScheduleKind::kConstant;
+  settings.max_grad_norm = 0;
+  settings.early_stopping = 3;
+  const auto first = model(), second = model();
+  auto stopped = fine_tune(*first, data(), settings, {}, {});
+  ASSERT_TRUE(stopped);
+  settings.resume = true;
+  auto resumed = fine_tune(*second, data(), settings, {}, {});
+  ASSERT_TRUE(resumed) << resumed.error().message;
+  EXPECT_EQ(resumed->steps, stopped->steps);
+  EXPECT_EQ(resumed->reason, "early stopping");
 }
 
 TEST_F(Trainer, GradientAccumulationAndMicroBatchesEqualOneBigBatch) {
@@ -243,6 +286,11 @@ TEST_F(Trainer, RefusesInOneSentence) {
   EXPECT_THAT(refusal([](auto& o) { o.adapter.rank = 0; }, data()), HasSubstr("rank of 0"));
   EXPECT_THAT(refusal([](auto& o) { o.resume = true; }, data()), HasSubstr("nothing to resume"));
   EXPECT_THAT(refusal([](auto&) {}, {}), HasSubstr("no rows to train on"));
+  EXPECT_THAT(refusal([](auto& o) { o.batch_size = o.gradient_accumulation = 65536; }, data()), HasSubstr("makes 4294967296 examples a step"));
+  EXPECT_THAT(refusal([](auto& o) { o.steps = 9'000'000'000; }, data()), HasSubstr("--steps 9000000000 would never end"));
+  auto nothing_held_out = data();
+  nothing_held_out.validation.clear();
+  EXPECT_THAT(refusal([](auto& o) { o.early_stopping = 2; }, nothing_held_out), HasSubstr("--early_stopping needs held-out rows"));
   auto unrated = data();
   unrated.has_difficulty = false;
   EXPECT_THAT(refusal([](auto& o) { o.difficulty = Difficulty::kField; }, unrated), HasSubstr("not every training row has a difficulty"));
@@ -253,6 +301,10 @@ TEST_F(Trainer, RefusesInOneSentence) {
   EXPECT_THAT(refusal([&](auto& o) { o.output = scratch_ / "used"; }, data()), HasSubstr("holds an earlier run"));
   EXPECT_THAT(refusal([&](auto& o) { o.output = scratch_ / "used"; o.resume = true; o.learning_rate = 0.5; }, data()),
               HasSubstr("learning_rate was 0.01 when this run began and is 0.5 now"));
+  EXPECT_THAT(refusal([&](auto& o) { o.output = scratch_ / "used"; o.resume = true; o.schedule = ScheduleKind::kLinear; }, data()),
+              HasSubstr("schedule was \"cosine\" when this run began and is \"linear\" now"));
+  EXPECT_THAT(refusal([&](auto& o) { o.output = scratch_ / "used"; o.resume = true; o.adapter.rank = 5; }, data()),
+              HasSubstr("lora_rank was 4 when this run began and is 5 now"));
   auto other = data();
   other.hash = 78;
   EXPECT_THAT(refusal([&](auto& o) { o.output = scratch_ / "used"; o.resume = true; }, other), HasSubstr("the dataset or its split"));

@@ -1,12 +1,52 @@
 """The program from outside: exit codes, suggestions, streams, bad input."""
 
 import json
+import os
+import pathlib
+import pty
+import resource
+import select
+import shutil
 import signal
 import subprocess
 import time
 import unittest
 
-from program import ADAPTER, CLI, MODEL, Case, run
+from program import ADAPTER, CLI, MODEL, ROOT, Case, run
+
+GOLDEN = ROOT / "tests" / "golden"
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, *arguments):
+        self.main, other = pty.openpty()
+        self.process = subprocess.Popen([CLI, *map(str, arguments)], stdin=other, stdout=other, stderr=other, start_new_session=True)
+        os.close(other)
+        self.text = ""
+
+    def type(self, text):
+        os.write(self.main, text.encode())
+
+    def wait_for(self, text, seconds=60):
+        """What came up to and with `text`."""
+        deadline = time.monotonic() + seconds
+        while text not in self.text and time.monotonic() < deadline:
+            if select.select([self.main], [], [], 0.1)[0]:
+                try:
+                    self.text += os.read(self.main, 4096).decode(errors="replace")
+                except OSError:  # the program has ended
+                    break
+        if text not in self.text:
+            raise AssertionError(f"{text!r} did not come, but {self.text!r}")
+        before, _, self.text = self.text.partition(text)
+        return before + text
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.main)
 
 
 class Requests(Case):
@@ -45,6 +85,62 @@ class Requests(Case):
             self.refused(run("generate", "--model", path, "--prompt", "x"), "m.gguf", code=1)
 
 
+class BrokenModels(Case):
+    def copy(self, model="llama_gqa"):
+        target = self.folder / "copy"
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(GOLDEN / "models" / model, target)
+        return target
+
+    def edited(self, name, change, model="llama_gqa"):
+        target = self.copy(model)
+        content = json.loads((target / name).read_text()) if (target / name).exists() else {}
+        change(content)
+        (target / name).write_text(json.dumps(content))
+        return target
+
+    def generate(self, model):
+        return run("generate", "--model", model, "--prompt", "hello", "--max_new_tokens", "2")
+
+    def test_configuration(self):
+        for change, text in (({"num_hidden_layers": 0}, "num_hidden_layers is 0"), ({"model_type": "mamba"}, "supported are llama"), ({"hidden_act": "relu"}, "'relu'"),
+                             ({"vocab_size": 10**18}, "more than any model has"), ({"num_attention_heads": 3, "num_key_value_heads": 2}, "no multiple")):
+            self.refused(self.generate(self.edited("config.json", lambda c, change=change: c.update(change))), text, code=1)
+
+    def test_generation_config(self):
+        target = self.edited("generation_config.json", lambda c: c.update({"top_k": -4, "do_sample": True}))
+        self.refused(self.generate(target), "generation_config.json asks for the impossible: top_k is -4", code=1)
+        self.done(run("generate", "--model", target, "--prompt", "x", "--max_new_tokens", "2", "--top_k", "3"))
+        self.done(self.generate(self.edited("generation_config.json", lambda c: c.update({"eos_token_id": [10**12, "x"], "temperature": "hot"}))))
+        (target / "generation_config.json").write_text("{")
+        result = self.generate(target)
+        self.refused(result, "generation_config.json: not valid JSON", code=1)
+        self.assertEqual(result.stderr.count(str(target)), 1)  # the place is said once
+
+    def test_tokenizer(self):
+        target = self.copy()
+        (target / "tokenizer.json").unlink()
+        self.refused(self.generate(target), "no tokenizer.json", code=1)
+
+        def more(content, special):
+            size = len(content["model"]["vocab"]) + 4
+            for i in range(300):
+                content["added_tokens"].append({"id": size + i, "content": f"<extra{i}>", "special": special, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False})
+
+        self.refused(self.generate(self.edited("tokenizer.json", lambda c: more(c, False))), "they do not belong together", code=1)
+        target = self.edited("tokenizer.json", lambda c: more(c, True))  # as Gemma 3's text models have it
+        self.done(self.generate(target))
+        self.refused(run("generate", "--model", target, "--prompt", "<extra299>"), "outside the vocabulary")
+
+    def test_weights(self):
+        target = self.copy()
+        shard = sorted(target.glob("model-*"))[1]
+        shard.write_bytes(shard.read_bytes()[:9000])
+        self.refused(self.generate(target), shard.name, code=1)
+        shard.unlink()
+        self.refused(self.generate(target), "is missing", code=1)
+
+
 class Generation(Case):
     def test_text_goes_to_standard_output(self):
         result = run("generate", "--model", MODEL, "--prompt", "hello", "--max_new_tokens", "4", "--greedy")
@@ -62,7 +158,32 @@ class Generation(Case):
         self.assertEqual(run(*arguments, "--seed", "1").stdout, run(*arguments, "--seed", "1").stdout)
 
     def test_nothing_to_continue(self):
-        self.refused(run("generate", "--model", MODEL), "there is no prompt")
+        empty = self.folder / "empty"
+        empty.write_text("")
+        for arguments in ([], ["--prompt", ""], ["--prompt_file", empty]):
+            self.refused(run("generate", "--model", MODEL, *arguments), "there is no prompt")
+
+    def test_the_same_prompt_from_everywhere(self):
+        file = self.folder / "prompt"
+        file.write_text("hello\n")
+        options = ["generate", "--model", MODEL, "--max_new_tokens", "4", "--greedy"]
+        outputs = {self.done(run(*options, *more, stdin=text)) for more, text in ((["--prompt", "hello"], ""), (["--prompt_file", file], ""), ([], "hello\n"))}
+        self.assertEqual(len(outputs), 1)
+
+    def test_a_prompt_that_is_no_text(self):
+        command = [CLI, "generate", "--model", MODEL, "--max_new_tokens", "3", "--json"]
+        result = subprocess.run(command, input=b"\xff\xfe \xe5\x88 \0", capture_output=True, timeout=60)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        json.loads(result.stdout.decode("utf-8"))
+        self.refused(run("generate", "--model", MODEL, stdin="word " * 5000), "shorten the prompt by at least")
+
+    def test_a_stream_never_cuts_a_character(self):
+        command = [CLI, "generate", "--model", MODEL, "--prompt", "利率", "--max_new_tokens", "60", "--temperature", "1", "--seed", "5"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        pieces = iter(lambda: os.read(process.stdout.fileno(), 65536), b"")
+        text = "".join(piece.decode("utf-8") for piece in pieces)  # each piece stands alone
+        process.communicate()
+        self.assertEqual(text, self.done(run(*command[1:], "--no_stream")))
 
     def test_adapter(self):
         self.done(run("generate", "--model", MODEL, "--adapter", ADAPTER, "--prompt", "x", "--max_new_tokens", "2"))
@@ -85,11 +206,74 @@ class Generation(Case):
         self.assertIn("No space left", result.stderr)
 
     def test_interrupt(self):
-        process = subprocess.Popen([CLI, "generate", "--model", MODEL, "--prompt", "x", "--max_new_tokens", "100000", "--context", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        time.sleep(1.0)
+        target = self.folder / "long"
+        shutil.copytree(MODEL, target)
+        config = json.loads((target / "config.json").read_text())
+        (target / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 1_000_000}))
+        command = [CLI, "generate", "--model", target, "--prompt", "x", "--max_new_tokens", "900000", "--temperature", "1"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.read(1)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-        self.assertIn(process.returncode, (0, 1, 2))
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, errors), (0, b""))
+
+
+class Chat(Case):
+    def start(self, *more):
+        target = self.folder / "long"
+        shutil.copytree(MODEL, target, dirs_exist_ok=True)
+        config = json.loads((target / "config.json").read_text())
+        (target / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 1_000_000}))
+        terminal = Terminal("chat", "--model", target, "--temperature", "1", *more)
+        self.addCleanup(terminal.end)
+        terminal.wait_for("> ")
+        return terminal
+
+    def test_help_history_and_the_end(self):
+        terminal, saved = self.start("--max_new_tokens", "3"), self.folder / "talk.json"
+        terminal.type("/help\n")
+        terminal.wait_for("/reset forgets")
+        for question in ("one", "two"):
+            terminal.wait_for("> ")
+            terminal.type(question + "\n")
+            terminal.wait_for(question)
+        terminal.wait_for("> ")
+        terminal.type(f"/save {saved}\n")
+        terminal.wait_for("> ")
+        terminal.type("\x04")
+        self.assertEqual(terminal.process.wait(timeout=60), 0)
+        messages = json.loads(saved.read_text())["messages"]
+        self.assertEqual([m["content"] for m in messages if m["role"] == "user"], ["one", "two"])
+
+    def test_ctrl_c_stops_the_answer_and_not_the_program(self):
+        terminal = self.start("--max_new_tokens", "900000")
+        terminal.type("go\n")
+        terminal.wait_for("go\r\n")
+        time.sleep(0.5)
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.wait_for("\n> ")
+        terminal.process.send_signal(signal.SIGINT)  # at the prompt: a fresh line
+        terminal.wait_for("\n> ")
+        terminal.type("/quit\n")
+        self.assertEqual(terminal.process.wait(timeout=60), 0)
+
+    def test_sigterm_ends_it(self):
+        terminal = self.start()
+        terminal.process.send_signal(signal.SIGTERM)
+        self.assertEqual(terminal.process.wait(timeout=60), 0)
+
+    def test_a_turn_that_cannot_be_leaves_the_conversation(self):
+        terminal = self.start("--max_new_tokens", "2", "--context", "60")
+        terminal.type("long " * 40 + "\n")
+        terminal.wait_for("/reset begins anew")
+        terminal.wait_for("> ")
+        terminal.type("hi\n")
+        terminal.wait_for("> ")
+        terminal.type("/quit\n")
+        self.assertEqual(terminal.process.wait(timeout=60), 0)
+
+    def test_json_is_refused(self):
+        self.refused(run("chat", "--model", MODEL, "--json"), "chat has no --json")
 
 
 class Others(Case):
@@ -110,13 +294,80 @@ class Others(Case):
         self.refused(run("eval", "--model", MODEL), "either --dataset")
         self.refused(run("eval", "--model", MODEL, "--dataset", data, "--split", "none"), "no rows of split 'none'")
 
-    def test_merge(self):
+    def test_eval_says_which_row_is_too_long(self):
+        data = self.folder / "d.json"
+        data.write_text(json.dumps([{"question": "q", "answer": "a"}, {"question": "q " * 300, "answer": "a"}]))
+        self.refused(run("eval", "--model", MODEL, "--dataset", data), "row 2 has")
+        self.refused(run("eval", "--model", MODEL, "--dataset", data, "--window", "8"), "belong to --text")
+
+
+class Merge(Case):
+    def merge(self, *more, adapter=ADAPTER, model=MODEL, limits=None):
+        return run("merge", "--model", model, "--adapter", adapter, "--output", self.folder / "merged", *more, preexec_fn=limits)
+
+    def test_merged_equals_adapted(self):
         target = self.folder / "merged"
-        self.done(run("merge", "--model", MODEL, "--adapter", ADAPTER, "--output", target, "--dtype", "f32"))
+        out = json.loads(self.done(self.merge("--json")))
+        self.assertEqual(out["dtype"], "f32")  # what the weights have
         prompt = ["--prompt", "hello", "--max_new_tokens", "8", "--greedy", "--dtype", "f32", "--chat_template", "off"]
         merged = self.done(run("generate", "--model", target, *prompt))
         self.assertEqual(merged, self.done(run("generate", "--model", MODEL, "--adapter", ADAPTER, *prompt)))
-        self.refused(run("merge", "--model", MODEL, "--adapter", ADAPTER, "--output", target), "is not empty")
+        self.refused(self.merge(), "is not empty")
+        for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+            self.assertEqual((target / name).read_bytes(), (pathlib.Path(MODEL) / name).read_bytes())
+
+    def test_transformers_loads_it(self):
+        python = ROOT / ".venv" / "bin" / "python"
+        if not python.exists():
+            self.skipTest("no .venv")
+        pairs = []
+        for adapter in ("llama_gqa-rslora", "qwen3-dora", "gemma3-patterns"):
+            target = self.folder / adapter
+            base = GOLDEN / "models" / adapter.split("-")[0]
+            self.done(run("merge", "--model", base, "--adapter", GOLDEN / "adapters" / adapter, "--output", target))
+            pairs.append((str(GOLDEN / "adapters" / adapter / "golden.safetensors"), str(target)))
+        script = """
+import json, sys, torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+for golden, model in json.loads(sys.argv[1]):
+    golden = load_file(golden)
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)(golden["ids"].long().reshape(1, -1)).logits[0]
+    print(((logits - golden["merged_logits"]).abs().max() / golden["merged_logits"].abs().max()).item(), len(AutoTokenizer.from_pretrained(model)("hello")["input_ids"]))
+"""
+        result = subprocess.run([python, "-c", script, json.dumps(pairs)], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stdout.splitlines()
+        self.assertEqual(len(lines), len(pairs))
+        for line in lines:
+            self.assertLess(float(line.split()[0]), 1e-4)
+
+    def test_a_full_disk_leaves_nothing(self):
+        small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60000, resource.RLIM_INFINITY))
+        self.refused(self.merge(limits=small), "cannot write", code=1)
+        self.assertFalse((self.folder / "merged").exists())
+        (self.folder / "merged").mkdir()
+        self.refused(self.merge(limits=small), "cannot write", code=1)
+        self.assertEqual(list((self.folder / "merged").iterdir()), [])
+        self.done(self.merge())
+        before = {p.name: p.read_bytes() for p in (self.folder / "merged").iterdir()}
+        self.refused(self.merge("--overwrite", limits=small), "cannot write", code=1)
+        self.assertEqual({p.name: p.read_bytes() for p in (self.folder / "merged").iterdir()}, before)
+
+    def test_over_the_model_itself(self):
+        model = self.folder / "merged"
+        shutil.copytree(MODEL, model)
+        before = {name: (model / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json")}
+        self.done(self.merge("--overwrite", model=model))
+        self.assertEqual({name: (model / name).read_bytes() for name in before}, before)
+        self.assertEqual([p.name for p in model.glob("model*")], ["model.safetensors"])
+
+    def test_what_cannot_be_merged(self):
+        self.refused(self.merge(adapter=GOLDEN / "adapters" / "gemma3-lora"), "was it made for another model?", code=1)
+        self.assertFalse((self.folder / "merged").exists())
+        (self.folder / "merged").write_text("")
+        self.refused(self.merge(), "is no directory")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import time
 import unittest
 
-from program import CLI, MODEL, Case, run
+from program import CLI, MODEL, ROOT, Case, run
 
 ROWS = [{"question": f"what is {i} and {i}?", "answer": f"it is {2 * i}", "difficulty": i % 4 + 1} for i in range(40)]
 
@@ -20,10 +21,10 @@ class FineTune(Case):
         self.data.write_text(json.dumps(ROWS))
         self.out = self.folder / "out"
 
-    def arguments(self, *more, out=None, steps=12):
-        defaults = {"--model": MODEL, "--dataset": self.data, "--output": out or self.out, "--lora_rank": "4", "--steps": steps, "--batch_size": "4",
+    def arguments(self, *more, out=None, steps=12, rank="4"):
+        defaults = {"--model": MODEL, "--dataset": self.data, "--output": out or self.out, "--lora_rank": rank, "--steps": steps, "--batch_size": "4",
                     "--learning_rate": "0.005", "--dtype": "f32", "--samples": "1", "--threads": "1"}
-        return ["fine-tune", *(part for name, value in defaults.items() if name not in more for part in (name, value)), *more]
+        return ["fine-tune", *(part for name, value in defaults.items() if name not in more and value is not None for part in (name, value)), *more]
 
     def lines(self, out=None):
         return [json.loads(line) for line in ((out or self.out) / "metrics.jsonl").read_text().splitlines()]
@@ -87,10 +88,75 @@ class FineTune(Case):
                            (["--learning_rate", "-1"], "--learning_rate is -1"), (["--batch_size", "0"], "--batch_size is 0"), (["--schedule", "x"], "cosine, linear or constant"),
                            (["--loss_on", "x"], "use answer or all"), (["--validation", "2"], "--validation is '2'"), (["--memory_limit", "much"], "--memory_limit is 'much'"),
                            (["--memory_limit", "1MB"], "are available"), (["--gradient_checkpointing", "x"], "auto, on or off"), (["--resume"], "nothing to resume"),
+                           (["--seed", "-1"], "--seed"), (["--early_stopping", "2", "--validation", "0"], "--early_stopping needs held-out rows"),
                            (["--context", "4"], "more than the context of 4"), (["--rank_pattern", "q_proj"], "not NAME=NUMBER")):
             out = self.folder / "refused"
             self.refused(run(*self.arguments(*more, out=out)), text)
             self.assertFalse((out / "adapter_model.safetensors").exists())
+
+    def test_a_dataset_that_is_not_here(self):
+        (self.folder / "data").mkdir()
+        shutil.copy(self.data, self.folder / "data" / "finance_qa.json")
+        result = run("fine-tune", "--model", "deepseek-7b", "--dataset", "finance_qa.json", "--lora_rank", "16", "--curriculum_steps", "5", cwd=self.folder)
+        self.refused(result, "the dataset finance_qa.json does not exist; did you mean data/finance_qa.json?", code=1)
+        self.assertIn("deepseek-cli pull deepseek-7b", result.stderr)
+        self.refused(run(*self.arguments("--dataset", self.folder / "qa.jsn")), "did you mean", code=1)
+
+    def test_resume_refuses_what_changes_the_run_and_says_what_may_differ(self):
+        self.done(run(*self.arguments()))
+        for more, text in ((["--loss_on", "all"], "--loss_on"), (["--lora_rank", "5"], "lora_rank was 4 when this run began and is 5 now"),
+                           (["--schedule", "linear"], 'schedule was "cosine"'), (["--seed", "7"], "seed was 42")):
+            self.refused(run(*self.arguments("--resume", *more)), text)
+        result = run(*self.arguments("--resume", "--threads", "2"))
+        self.done(result)
+        self.assertIn("resumed after step 12 of 12: the run had ended; 2 threads instead of 1", result.stderr)
+        self.assertEqual(sum(line["type"] == "sample" for line in self.lines()), 1)
+
+    def test_init_adapter(self):
+        adapters = ROOT / "tests" / "golden" / "adapters"
+        self.done(run(*self.arguments("--init_adapter", adapters / "llama_gqa-lora", "--lora_dropout", "0.1", rank=None)))
+        self.assertEqual(json.loads((self.out / "adapter_config.json").read_text())["lora_dropout"], 0.1)
+        out = self.folder / "refused"
+        self.refused(run(*self.arguments("--init_adapter", adapters / "llama_gqa-lora", out=out)), "--lora_rank cannot be changed with --init_adapter")
+        self.refused(run(*self.arguments("--init_adapter", adapters / "gemma3-lora", out=out, rank=None)), "--init_adapter does not fit this model")
+
+    def test_paths_are_quoted_for_the_shell(self):
+        out = self.folder / "it's öut 空"
+        text = self.done(run(*self.arguments("--samples", "0", out=out, steps=2)))
+        commands = [line for line in text.splitlines() if "deepseek-cli" in line]
+        self.assertEqual(len(commands), 2)
+        for line in commands:
+            self.assertIn(str(out), shlex.split(line))
+
+    def test_the_bar_of_a_terminal(self):
+        main, side = os.openpty()
+        with subprocess.Popen([CLI, *map(str, self.arguments(steps=40))], stdout=subprocess.DEVNULL, stderr=side) as process:
+            os.close(side)
+            shown = b""
+            while True:
+                try:
+                    part = os.read(main, 65536)
+                except OSError:  # the other side is closed
+                    break
+                if not part:
+                    break
+                shown += part
+        os.close(main)
+        self.assertEqual(process.returncode, 0, shown)
+        self.assertRegex(shown.decode(), r"fine-tune  \d+/40 \[=* *\] +\d+%  loss \d\.\d+  \d+ tok/s")
+        self.assertIn(b"answers before training", shown)
+
+    def test_one_process_that_fails_ends_all(self):
+        if os.environ.get("DEEPSEEK_HAS_MPI") != "ON" or not shutil.which("mpirun"):
+            self.skipTest("built without MPI")
+        start = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "1"]
+        good = [CLI, *map(str, self.arguments(steps=3000))]
+        bad = [CLI, *map(str, self.arguments("--model", self.folder / "none", steps=3000))]
+        result = subprocess.run([*start, *good, ":", "-n", "1", *bad], capture_output=True, text=True, timeout=120)
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("another process of this run failed", result.stderr)
+        both = subprocess.run([*start[:-1], "2", *bad], capture_output=True, text=True, timeout=120)
+        self.assertEqual(both.stderr.count("error: "), 1, both.stderr)
 
     def test_an_output_that_cannot_be_written(self):
         (self.folder / "file").write_text("")

@@ -1,13 +1,48 @@
 """pull against a hub on this machine: the cache's layout, resume, checksums, tokens, faults."""
 
+import contextlib
 import json
 import os
 import pathlib
+import resource
+import signal
 import subprocess
+import threading
+import time
 import unittest
 
-from fake_hub import SHA, Hub
-from program import MODEL, ROOT, Case, run
+from fake_hub import SHA, Handler, Hub
+from program import CLI, MODEL, ROOT, Case, run
+
+
+class Behaviour(Handler):
+    """More that a hub does: files behind a licence, files that come slowly, weights that its converter offers in a pull request."""
+
+    def do_GET(self):
+        hub, api = self.server, "/api/models/some/model/"
+        if self.path.startswith(api + "discussions"):
+            hub.requests.append((self.path, None))
+            return self.answer(200, json.dumps({"discussions": hub.discussions, "count": len(hub.discussions), "start": 0}).encode())
+        if self.path.startswith(api + "revision/refs%2Fpr%2F3"):
+            hub.files.update(hub.converted)
+            return self.listing()
+        return super().do_GET()
+
+    do_HEAD = do_GET
+
+    def file(self, name):
+        hub = self.server
+        if hub.closed and self.headers.get("Authorization") != "Bearer good":
+            return self.answer(403)
+        if name != hub.slow or self.headers.get("Range"):
+            return super().file(name)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(hub.files[name])))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(hub.files[name][:20000])
+            hub.released.wait(60)
+            self.wfile.write(hub.files[name][20000:])
 
 
 @unittest.skipIf(os.environ.get("DEEPSEEK_HAS_HUB") == "OFF", "built without downloads")
@@ -19,12 +54,27 @@ class Pull(Case):
         self.files["README.md"] = b"not fetched"
         self.weights = next(name for name in self.files if name.endswith(".safetensors"))
         self.hub = Hub(self.files)
+        self.hub.RequestHandlerClass = Behaviour
+        self.hub.closed, self.hub.slow, self.hub.released, self.hub.discussions, self.hub.converted = False, None, threading.Event(), [], {}
         self.addCleanup(self.hub.end)
+        self.addCleanup(self.hub.released.set)
         self.cache = self.folder / "hub"
 
-    def pull(self, *more, hub=None, **environment):
-        settings = {"HF_ENDPOINT": (hub or self.hub).address, "HF_HUB_CACHE": str(self.cache), "HF_HOME": str(self.folder / "home"), "DEEPSEEK_RETRY_MS": "1", "HF_TOKEN": "", **environment}
-        return run("pull", "some/model", "--quiet", *more, environment=settings)
+    def settings(self, hub=None):
+        return {"HF_ENDPOINT": (hub or self.hub).address, "HF_HUB_CACHE": str(self.cache), "HF_HOME": str(self.folder / "home"), "DEEPSEEK_RETRY_MS": "1", "HF_TOKEN": ""}
+
+    def pull(self, *more, hub=None, limits=None, **environment):
+        return run("pull", "some/model", "--quiet", *more, environment={**self.settings(hub), **environment}, preexec_fn=limits)
+
+    def begin(self):
+        environment = {**os.environ, **self.settings()}
+        return subprocess.Popen([CLI, "pull", "some/model", "--quiet"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def wait_for_part(self):
+        deadline = time.monotonic() + 60
+        while not any(p.stat().st_size >= 4096 for p in self.cache.glob("models--some--model/blobs/*.incomplete")):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
 
     def snapshot(self):
         return self.cache / "models--some--model" / "snapshots" / SHA
@@ -82,6 +132,72 @@ class Pull(Case):
         self.done(self.pull(hub=gated, HF_TOKEN="secret"))
         self.assertIn("Bearer secret", gated.tokens)
 
+    def test_files_behind_a_licence(self):
+        self.hub.closed = True  # as on the public hub: everybody may read what there is
+        self.refused(self.pull(), f"accept the model's terms on its page {self.hub.address}/some/model, then set HF_TOKEN to a token of yours", code=1)
+        self.refused(self.pull(HF_TOKEN="bad"), "the one that is set may not", code=1)
+        self.done(self.pull("--token", "good"))
+
+    def test_pickled_weights_are_taken_in_the_hubs_own_conversion(self):
+        self.hub.converted = {name: self.files.pop(name) for name in list(self.files) if "safetensors" in name}
+        self.files["pytorch_model-00001-of-00002.bin"] = b"pickle"
+        self.refused(self.pull(), "only pickled ones, which may run code", code=1)
+        pull_request = {"num": 3, "title": "Adding `safetensors` variant of this model", "status": "open", "isPullRequest": True}
+        self.hub.discussions = [{**pull_request, "author": {"name": "somebody"}}]
+        self.refused(self.pull(), "only pickled ones", code=1)
+        self.hub.discussions = [{**pull_request, "author": {"name": "SFconvertbot"}}]
+        result = self.pull()
+        self.assertEqual(self.done(result).strip(), str(self.snapshot()))
+        self.assertIn("refs/pr/3", result.stderr)
+        self.assertEqual((self.cache / "models--some--model" / "refs" / "refs" / "pr" / "3").read_text(), SHA)
+        self.assertFalse((self.cache / "models--some--model" / "refs" / "main").exists())
+        self.assertFalse(any(path.endswith(".bin") for path, _ in self.hub.requests))
+        self.done(run("generate", "--model", "some/model", "--prompt", "x", "--max_new_tokens", "2", environment={"HF_HUB_CACHE": str(self.cache)}))
+
+    def test_interrupted_or_killed_it_goes_on_later(self):
+        for sent in (signal.SIGINT, signal.SIGKILL):
+            self.hub.slow = self.weights
+            process = self.begin()
+            self.wait_for_part()
+            process.send_signal(sent)
+            _, errors = process.communicate(timeout=60)
+            if sent == signal.SIGINT:
+                self.assertEqual(process.returncode, 1)
+                self.assertIn("what was fetched is kept, the same command goes on", errors)
+        self.assertFalse((self.snapshot() / self.weights).exists())
+        half = run("generate", "--model", "some/model", "--prompt", "x", environment={"HF_HUB_CACHE": str(self.cache)})
+        self.refused(half, 'get it with "deepseek-cli pull some/model"')
+        self.hub.slow = None
+        self.done(self.pull())
+        asked = [int(part.split("=")[1].split("-")[0]) for path, part in self.hub.requests if path.endswith(self.weights) and part]
+        self.assertTrue(asked and asked[-1] >= 4096, asked)
+        self.assertEqual((self.snapshot() / self.weights).read_bytes(), self.files[self.weights])
+
+    def test_the_second_process_waits_and_can_be_interrupted(self):
+        self.hub.slow = self.weights
+        first = self.begin()
+        self.wait_for_part()
+        second = self.begin()
+        self.assertIn("another process pulls some/model", second.stderr.readline())
+        second.send_signal(signal.SIGINT)
+        self.assertIn("interrupted while another", second.communicate(timeout=60)[1])
+        self.hub.released.set()
+        self.assertEqual((first.communicate(timeout=60)[1], first.returncode), ("", 0))
+
+    def test_a_disk_that_fills_up_keeps_what_fits(self):
+        size = len(self.files[self.weights]) // 2
+        self.refused(self.pull(limits=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))), "cannot write", code=1)
+        self.assertFalse((self.snapshot() / self.weights).exists())
+        self.done(self.pull())
+
+    def test_a_pull_again_leaves_links_alone(self):
+        self.done(self.pull())
+        link = self.snapshot() / "config.json"
+        self.assertEqual(os.readlink(link).split("/")[:3], ["..", "..", "blobs"])
+        before = link.lstat().st_ino
+        self.done(self.pull())
+        self.assertEqual(link.lstat().st_ino, before)
+
     def test_a_token_does_not_follow_to_another_host(self):
         storage = Hub(self.files)
         self.addCleanup(storage.end)
@@ -114,9 +230,7 @@ class Pull(Case):
         self.refused(self.pull(HF_HUB_CACHE=str(self.folder / "file")), "cannot create", code=1)
 
     def test_two_at_once(self):
-        environment = {**os.environ, "HF_ENDPOINT": self.hub.address, "HF_HUB_CACHE": str(self.cache), "HF_TOKEN": ""}
-        from program import CLI
-        both = [subprocess.Popen([CLI, "pull", "some/model", "--quiet"], env=environment, stdout=subprocess.PIPE) for _ in range(2)]
+        both = [self.begin() for _ in range(2)]
         for process in both:
             process.communicate(timeout=120)
             self.assertEqual(process.returncode, 0)

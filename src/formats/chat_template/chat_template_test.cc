@@ -72,6 +72,51 @@ TEST(ChatTemplate, HostileTemplatesEnd) {
   EXPECT_THAT(refusal("{{ 'x' % 1 }}{{ \xFF }}"), HasSubstr("not UTF-8"));
 }
 
+// Each of these filled the memory, the stack or the day.
+TEST(ChatTemplate, TemplatesThatGrowAreStopped) {
+  EXPECT_THAT(refusal("{% set ns = namespace(s='abc') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"), HasSubstr("too long"));
+  EXPECT_THAT(refusal("{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}"), HasSubstr("too long"));
+  EXPECT_THAT(refusal("{{ ('x\\n' * 400000) | indent('a' * 1000000) }}"), HasSubstr("too long"));
+  EXPECT_THAT(refusal("{{ range(100000) | join('a' * 1000000) }}"), HasSubstr("too long"));
+  EXPECT_THAT(refusal("{{ ('a' * 9000000) | list | length }}"), HasSubstr("too long"));
+  EXPECT_THAT(refusal("{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}"), HasSubstr("too long"));
+  EXPECT_THAT(refusal("{% set s = 'a' * 9000000 %}{% for i in range(99999) %}{% set x = s[i] %}{% endfor %}"), HasSubstr("too long"));
+  EXPECT_THAT(refusal("{% set l = range(100000) %}{% for i in l %}{% set x = l | first %}{% endfor %}"), HasSubstr("too long"));
+  EXPECT_EQ(refusal("{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ 'end' }}"), "accepted");
+  EXPECT_THAT(refusal("{% set a = namespace() %}{% set b = namespace() %}{% set a.x = b %}{% set b.x = a %}{{ a == b }}"), HasSubstr("too deeply"));
+  for (const char* filter : {"sort", "unique", "map('string') | list", "tojson", "select('in', l) | list"}) {
+    EXPECT_THAT(refusal(std::string("{% set l = range(100000) %}{% for i in l %}{% set x = l | ") + filter + " %}{% endfor %}"), HasSubstr("line 1:")) << filter;
+  }
+  const std::string each = "{% for c in 'forty characters, forty characters, forty' %}", done = "{% endfor %}";
+  EXPECT_THAT(refusal(each + each + each + each + "x" + done + done + done + done), HasSubstr("takes too long"));
+  EXPECT_EQ(refusal("{% set s = 'a' * 4000000 %}{{ (s ~ 'b' ~ s) in (s ~ s ~ s) }}"), "accepted");
+}
+
+TEST(ChatTemplate, LongChainsAreRefusedBeforeTheyAreWalked) {
+  std::string sum = "1", members = "x", filters = "x";
+  for (int i = 0; i < 50'000; ++i) {
+    sum += "+1";
+    members += ".y";
+    filters += "|trim";
+  }
+  for (const auto& chain : {sum, members, filters}) EXPECT_THAT(refusal("{{ " + chain + " }}"), HasSubstr("too deeply")) << chain.substr(0, 9);
+}
+
+TEST(ChatTemplate, NumbersStayInTheirRange) {
+  const std::string least = "(-999999999999999999 * 9 - 223372036854775817)";
+  EXPECT_EQ(refusal("{{ " + least + " is divisibleby(-1) }}"), "accepted");
+  EXPECT_THAT(refusal("{{ " + least + " | abs }}"), HasSubstr("too large"));
+  EXPECT_THAT(refusal("{{ (2.5 ** 2000) | int }}"), HasSubstr("too large"));
+  EXPECT_EQ(refusal("{{ 'abc'[::" + least + "] }}{{ 'abc'[::-1 - " + least + "] }}{{ range(0, 5, -1 - " + least + ") | list }}"), "accepted");
+}
+
+TEST(ChatTemplate, FiltersAsInJinja) {
+  // Expected: what Jinja 3.1 gives, its tuples as lists.
+  EXPECT_EQ(*ChatTemplate::compile("{{ {'Z': 1, 'y': 3, 'a': 2} | dictsort }}{{ {'Z': 1, 'y': 3} | dictsort(by='value', reverse=true) }}{{ {'b': 1, 'Z': 2} | dictsort(true) }}")->render({}, false),
+            "[['a', 2], ['y', 3], ['Z', 1]][['y', 3], ['Z', 1]][['Z', 2], ['b', 1]]");
+  EXPECT_EQ(*ChatTemplate::compile("{{ ','.join(['', 'a', '']) }}|{{ ['a', 'A', 'b', 1, 1.0, none] | unique | list }}")->render({}, false), ",a,|['a', 'b', 1, None]");
+}
+
 TEST(ChatTemplate, BuiltinsAreNamed) {
   EXPECT_EQ(ChatTemplate::builtin_names().size(), 8u);
   EXPECT_THAT(ChatTemplate::builtin("nonesuch").error().message, HasSubstr("known are llama-2"));

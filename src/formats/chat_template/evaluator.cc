@@ -11,6 +11,7 @@ namespace deepseek::formats::jinja {
 namespace {
 
 constexpr int64_t kMaxSteps = 2'000'000;
+constexpr size_t kTicksOfStep = 16;
 constexpr int kMaxDepth = 150;
 
 enum class Flow { kOn, kBreak, kContinue };
@@ -112,8 +113,17 @@ Sequence sliced(const Sequence& source, const Value& begin, const Value& end, co
 Value slice(const Value& value, const Value& begin, const Value& end, const Value& step) {
   must_be_defined(value);
   if (value.is_list()) return sliced(value.list(), begin, end, step);
+  const std::string& text = value.string();
+  std::vector<uint32_t> starts;
+  for (size_t at = 0; at < text.size(); ++at) {
+    if ((text[at] & 0xC0) != 0x80) starts.push_back(static_cast<uint32_t>(at));
+  }
   std::string out;
-  for (const auto& character : sliced(characters(value.string()), begin, end, step)) out += character;
+  for (size_t at : sliced(starts, begin, end, step)) {
+    do {
+      out += text[at++];
+    } while (at < text.size() && (text[at] & 0xC0) == 0x80);
+  }
   return out;
 }
 
@@ -182,14 +192,12 @@ class Evaluator {
     int& depth_;
   };
 
-  void step(size_t cost = 1) {
-    steps_ += static_cast<int64_t>(cost);
-    if (steps_ > kMaxSteps) throw Trouble("the template takes too long");
-  }
-  // What copying or going through a value costs, in steps.
-  static size_t cost_of(const Value& value) {
-    if (value.is_string()) return value.string().size() / 256;
-    return value.is_list() ? value.list().size() / 32 : value.is_dict() ? value.dict().size() / 16 : 0;
+  static void step(size_t count = 1) { spend(kTicksOfStep * count); }
+  // What copying a value costs.
+  static void spend_on(const Value& value) {
+    if (value.is_string()) spend(value.string().size() / 16);
+    if (value.is_list()) spend(value.list().size() / 2);
+    if (value.is_dict()) spend(value.dict().size());
   }
   void write(const std::string& text) {
     if (out_.size() + text.size() > kMaxText) throw Trouble("the template writes too much");
@@ -220,7 +228,7 @@ class Evaluator {
         const Value target = lookup(node.names[0]);
         must_be_defined(target);
         step(target.dict().size() / 16);
-        changed_.push_back(target);
+        if (changed_.empty() || &changed_.back().dict() != &target.dict()) changed_.push_back(target);
         set(target.dict(), node.name, evaluate(node.parts[0]));
         return Flow::kOn;
       }
@@ -306,6 +314,7 @@ class Evaluator {
     }
     if (items.empty()) return execute(node.parts[2]);
     for (size_t i = 0; i < items.size(); ++i) {
+      step(10);  // "loop" has ten values to make
       scopes_.emplace_back();
       scopes_.back().emplace_back("loop", loop_value(i, items));
       assign(node.names, items[i]);
@@ -374,7 +383,7 @@ class Evaluator {
     const Deeper deeper(depth_);
     try {
       Value value = compute(node);
-      step(cost_of(value));
+      spend_on(value);
       return value;
     } catch (const Trouble& trouble) {
       if (std::string(trouble.what()).starts_with("line ")) throw;
@@ -446,7 +455,7 @@ class Evaluator {
   std::vector<Dict> scopes_;
   std::vector<Value> changed_;
   std::string out_;
-  int64_t steps_ = 0;
+  Budget budget_{kMaxSteps * static_cast<int64_t>(kTicksOfStep)};
   int depth_ = 0;
 };
 

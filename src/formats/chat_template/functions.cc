@@ -1,163 +1,19 @@
-// Filters, tests and methods of templates, by name.
+// Filters and tests of templates, by name.
+#include "formats/chat_template/functions.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <list>
 #include <map>
+#include <set>
 
 #include "formats/chat_template/evaluator.h"
 
 namespace deepseek::formats::jinja {
 namespace {
-
-constexpr const char* kBlanks = " \t\n\r\f\v";
-
-Value argument(const Arguments& arguments, size_t index, const char* name, Value fallback = {}) {
-  if (index < arguments.positional.size()) return arguments.positional[index];
-  for (const auto& [key, value] : arguments.named) {
-    if (key == name) return value;
-  }
-  return fallback;
-}
-
-std::string stripped(const std::string& text, const std::string& what, bool left, bool right) {
-  const size_t begin = left ? text.find_first_not_of(what) : 0;
-  if (begin == std::string::npos) return "";
-  const size_t end = right ? text.find_last_not_of(what) : text.size() - 1;
-  return end == std::string::npos ? "" : text.substr(begin, end - begin + 1);
-}
-
-template <typename Map>
-std::string mapped(std::string text, Map map) {
-  std::transform(text.begin(), text.end(), text.begin(), [&](char c) { return static_cast<unsigned char>(c) < 128 ? static_cast<char>(map(c)) : c; });
-  return text;
-}
-
-std::string title(std::string text) {
-  bool inside = false;
-  for (char& c : text) {
-    const bool letter = std::isalpha(static_cast<unsigned char>(c)) != 0 || static_cast<unsigned char>(c) >= 128;
-    if (letter && static_cast<unsigned char>(c) < 128) c = static_cast<char>(inside ? std::tolower(c) : std::toupper(c));
-    inside = letter;
-  }
-  return text;
-}
-
-std::string capitalized(const std::string& text) {
-  std::string out = mapped(text, [](int c) { return std::tolower(c); });
-  if (!out.empty() && static_cast<unsigned char>(out[0]) < 128) out[0] = static_cast<char>(std::toupper(out[0]));
-  return out;
-}
-
-std::string replaced(const std::string& text, const std::string& what, const std::string& by, int64_t count) {
-  std::string out;
-  size_t at = 0;
-  if (what.empty()) return text;
-  while (count != 0) {
-    const size_t found = find_text(text, what, at);
-    if (found == std::string::npos) break;
-    out.append(text, at, found - at);
-    out += by;
-    at = found + what.size();
-    --count;
-    check_text(out.size());
-  }
-  return out + text.substr(at);
-}
-
-List split(const std::string& text, const Value& separator, int64_t most) {
-  List out;
-  if (separator.is_none() || separator.is_undefined()) {
-    size_t at = text.find_first_not_of(kBlanks);
-    while (at != std::string::npos) {
-      const size_t end = most == 0 ? std::string::npos : text.find_first_of(kBlanks, at);
-      out.emplace_back(most == 0 ? stripped(text.substr(at), kBlanks, false, true) : text.substr(at, end - at));
-      if (most > 0) --most;
-      at = end == std::string::npos ? end : text.find_first_not_of(kBlanks, end);
-      check_list(out.size());
-    }
-    return out;
-  }
-  const std::string& by = separator.string();
-  if (by.empty()) throw Trouble("the separator of split is empty");
-  size_t at = 0;
-  for (size_t found = 0; most != 0 && (found = find_text(text, by, at)) != std::string::npos; at = found + by.size(), --most) {
-    out.emplace_back(text.substr(at, found - at));
-    check_list(out.size());
-  }
-  out.emplace_back(text.substr(at));
-  return out;
-}
-
-bool begins_or_ends(const std::string& text, const Value& with, bool begins) {
-  const auto one = [&](const std::string& part) { return begins ? text.starts_with(part) : text.ends_with(part); };
-  if (!with.is_list()) return one(with.string());
-  return std::any_of(with.list().begin(), with.list().end(), [&](const Value& part) { return one(part.string()); });
-}
-
-List pairs_of(const Value& value) {
-  List out;
-  for (const auto& [key, element] : value.dict()) out.emplace_back(List{key, element});
-  return out;
-}
-
-Value string_method(const std::string& text, const std::string& name, const Arguments& a) {
-  const auto chars = [&] {
-    const Value given = argument(a, 0, "chars");
-    return given.is_none() ? std::string(kBlanks) : given.string();
-  };
-  if (name == "strip") return stripped(text, chars(), true, true);
-  if (name == "lstrip") return stripped(text, chars(), true, false);
-  if (name == "rstrip") return stripped(text, chars(), false, true);
-  if (name == "split") return split(text, argument(a, 0, "sep"), argument(a, 1, "maxsplit", -1).integer());
-  if (name == "splitlines") {
-    List lines = split(text, "\n", -1);
-    if (!lines.empty() && lines.back().string().empty()) lines.pop_back();
-    return lines;
-  }
-  if (name == "startswith") return begins_or_ends(text, argument(a, 0, "prefix"), true);
-  if (name == "endswith") return begins_or_ends(text, argument(a, 0, "suffix"), false);
-  if (name == "replace") return replaced(text, argument(a, 0, "old").string(), argument(a, 1, "new").string(), argument(a, 2, "count", -1).integer());
-  if (name == "upper") return mapped(text, [](int c) { return std::toupper(c); });
-  if (name == "lower") return mapped(text, [](int c) { return std::tolower(c); });
-  if (name == "title") return title(text);
-  if (name == "capitalize") return capitalized(text);
-  if (name == "isdigit") return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
-  if (name == "find") {
-    const size_t found = find_text(text, argument(a, 0, "sub").string());
-    return found == std::string::npos ? Value(-1) : Value(characters(text.substr(0, found)).size());
-  }
-  if (name == "count") {
-    const std::string what = argument(a, 0, "sub").string();
-    int64_t count = 0;
-    for (size_t at = find_text(text, what); !what.empty() && at != std::string::npos; at = find_text(text, what, at + what.size())) ++count;
-    return count;
-  }
-  if (name == "join") {
-    std::string out;
-    for (const auto& element : argument(a, 0, "iterable").elements()) out += (out.empty() ? "" : text) + element.string();
-    return out;
-  }
-  throw Trouble(fmt::format("text has no method '{}'", name));
-}
-
-Value dict_method(const Value& object, const std::string& name, const Arguments& a) {
-  if (name == "items") return pairs_of(object);
-  if (name == "keys") return object.elements();
-  if (name == "values") {
-    List out;
-    for (const auto& [key, value] : object.dict()) out.push_back(value);
-    return out;
-  }
-  if (name == "get") {
-    const Value key = argument(a, 0, "key");
-    const Value* found = key.is_string() ? find(object.dict(), key.string()) : nullptr;
-    return found != nullptr ? *found : argument(a, 1, "default");
-  }
-  if (name == "copy") return object.dict();
-  if (name == "update" || name == "pop" || name == "setdefault" || name == "clear") throw Trouble(fmt::format("'{}' would change a value, which templates may not", name));
-  throw Trouble(fmt::format("a mapping has no method '{}'", name));
-}
 
 // Attribute paths of map, selectattr, sort: "a.b".
 Value attribute_of(const Value& value, const std::string& path) {
@@ -199,15 +55,20 @@ List map_filter(const Value& value, const Arguments& a) {
   return out;
 }
 
-List sorted(List list, const Arguments& a) {
+List sorted(const List& list, const Arguments& a) {
   const bool reverse = argument(a, 0, "reverse", false).truth(), exact = argument(a, 1, "case_sensitive", false).truth();
   const Value attribute = argument(a, 2, "attribute");
-  const auto key = [&](const Value& value) {
-    Value out = attribute.is_none() ? value : attribute_of(value, attribute.text());
-    return !exact && out.is_string() ? string_method(out.string(), "lower", {}) : out;
-  };
-  std::stable_sort(list.begin(), list.end(), [&](const Value& x, const Value& y) { return reverse ? key(y).compare(key(x)) < 0 : key(x).compare(key(y)) < 0; });
-  return list;
+  std::list<std::pair<Value, Value>> keyed;  // its sort is stable, and safe where NaN has no place in the order
+  for (const auto& item : list) {
+    Value key = attribute.is_none() ? item : attribute_of(item, attribute.text());
+    if (!exact && key.is_string()) key = call_method(key, "lower", {});
+    keyed.emplace_back(std::move(key), item);
+    spend(8);
+  }
+  keyed.sort([&](const auto& x, const auto& y) { return reverse ? y.first.compare(x.first) < 0 : x.first.compare(y.first) < 0; });
+  List out;
+  for (auto& [key, item] : keyed) out.push_back(std::move(item));
+  return out;
 }
 
 std::string indented(const std::string& text, const Arguments& a) {
@@ -221,6 +82,7 @@ std::string indented(const std::string& text, const Arguments& a) {
     if (!begin) out += "\n";
     if ((begin && first) || (!begin && (blank || !content.empty()))) out += prefix;
     out += content;
+    check_text(out.size());
     begin = false;
   }
   return out;
@@ -230,11 +92,17 @@ Value length_of(const Value& value) {
   if (value.is_list()) return value.list().size();
   if (value.is_dict()) return value.dict().size();
   if (value.is_undefined()) return 0;
-  return characters(value.string()).size();
+  return count_characters(value.string());
+}
+
+int64_t whole(double value) {
+  if (!(std::abs(value) < 9e18)) throw Trouble("a number is too large");
+  return static_cast<int64_t>(value);
 }
 
 Value to_int(const Value& value, const Arguments& a) {
-  if (value.is_number()) return static_cast<int64_t>(value.number());
+  if (value.is_bool() || value.is_int()) return value.integer();
+  if (value.is_number()) return whole(value.number());
   try {
     size_t used = 0;
     const std::string text = stripped(value.text(), kBlanks, true, true);
@@ -257,9 +125,9 @@ using Filter = std::function<Value(const Value&, const Arguments&)>;
 const std::map<std::string, Filter>& filters() {
   static const std::map<std::string, Filter> kFilters = [] {
     std::map<std::string, Filter> f;
-    for (const char* name : {"upper", "lower", "title", "capitalize"}) f[name] = [name](const Value& v, const Arguments& a) { return string_method(v.text(), name, a); };
-    f["trim"] = [](const Value& v, const Arguments& a) { return string_method(v.text(), "strip", a); };
-    f["replace"] = [](const Value& v, const Arguments& a) { return string_method(v.text(), "replace", a); };
+    for (const char* name : {"upper", "lower", "title", "capitalize"}) f[name] = [name](const Value& v, const Arguments& a) { return call_method(v.text(), name, a); };
+    f["trim"] = [](const Value& v, const Arguments& a) { return call_method(v.text(), "strip", a); };
+    f["replace"] = [](const Value& v, const Arguments& a) { return call_method(v.text(), "replace", a); };
     f["string"] = [](const Value& v, const Arguments&) { return v.text(); };
     f["safe"] = f["string"];
     f["e"] = f["escape"] = [](const Value& v, const Arguments&) {
@@ -273,16 +141,8 @@ const std::map<std::string, Filter>& filters() {
     };
     f["length"] = f["count"] = [](const Value& v, const Arguments&) { return length_of(v); };
     f["join"] = [](const Value& v, const Arguments& a) {
-      const std::string by = argument(a, 0, "d", "").text();
       const Value attribute = argument(a, 1, "attribute");
-      std::string out;
-      bool first = true;
-      for (const auto& item : v.elements()) {
-        if (!first) out += by;
-        first = false;
-        out += (attribute.is_none() ? item : attribute_of(item, attribute.text())).text();
-      }
-      return out;
+      return joined(v.elements(), argument(a, 0, "d", "").text(), [&](const Value& item) { return (attribute.is_none() ? item : attribute_of(item, attribute.text())).text(); });
     };
     f["default"] = f["d"] = [](const Value& v, const Arguments& a) {
       const bool use = v.is_undefined() || (argument(a, 1, "boolean", false).truth() && !v.truth());
@@ -307,14 +167,21 @@ const std::map<std::string, Filter>& filters() {
     };
     f["unique"] = [](const Value& v, const Arguments&) {
       List out;
+      std::set<std::string> seen;
       for (const auto& item : v.elements()) {
-        if (std::none_of(out.begin(), out.end(), [&](const Value& other) { return other.equals(item); })) out.push_back(item);
+        if (item.is_list() || item.is_dict()) throw Trouble(fmt::format("unique cannot tell {} from another", item.kind()));
+        const std::string key = item.is_number() ? fmt::format("n{}", item.number()) : item.is_string() ? "s" + call_method(item, "lower", {}).string() : item.repr();
+        spend(16 + key.size() / 16);
+        if (seen.insert(key).second) out.push_back(item);
       }
       return out;
     };
     f["sort"] = [](const Value& v, const Arguments& a) { return sorted(v.elements(), a); };
     f["items"] = [](const Value& v, const Arguments&) { return v.is_undefined() ? List{} : pairs_of(v); };
-    f["dictsort"] = [](const Value& v, const Arguments&) { return sorted(pairs_of(v), {}); };
+    f["dictsort"] = [](const Value& v, const Arguments& a) {
+      const char* by = argument(a, 1, "by", "key").text() == "value" ? "1" : "0";
+      return sorted(pairs_of(v), {{argument(a, 2, "reverse", false), argument(a, 0, "case_sensitive", false), by}, {}});
+    };
     f["map"] = [](const Value& v, const Arguments& a) { return map_filter(v, a); };
     f["selectattr"] = [](const Value& v, const Arguments& a) { return selected(v, a, true, true); };
     f["rejectattr"] = [](const Value& v, const Arguments& a) { return selected(v, a, true, false); };
@@ -329,18 +196,21 @@ const std::map<std::string, Filter>& filters() {
         return argument(a, 0, "default", 0.0);
       }
     };
-    f["abs"] = [](const Value& v, const Arguments&) -> Value { return v.is_int() ? Value(std::abs(v.integer())) : Value(std::abs(v.number())); };
+    f["abs"] = [](const Value& v, const Arguments&) -> Value {
+      if (!v.is_int()) return std::abs(v.number());
+      if (v.integer() == std::numeric_limits<int64_t>::min()) throw Trouble("a number is too large");
+      return std::abs(v.integer());
+    };
     f["round"] = [](const Value& v, const Arguments& a) { return rounded(v, a); };
     f["sum"] = [](const Value& v, const Arguments&) -> Value {
       double total = 0;
-      bool whole = true;
+      bool all_whole = true;
       for (const auto& item : v.elements()) {
         total += item.number();
-        whole = whole && item.is_int();
+        all_whole = all_whole && item.is_int();
       }
-      return whole ? Value(static_cast<int64_t>(total)) : Value(total);
+      return all_whole ? Value(whole(total)) : Value(total);
     };
-    f["min"] = f["max"] = nullptr;
     f["min"] = [](const Value& v, const Arguments&) -> Value {
       const List list = v.elements();
       return list.empty() ? Value(Undefined{"min"}) : *std::min_element(list.begin(), list.end(), [](const Value& x, const Value& y) { return x.compare(y) < 0; });
@@ -358,12 +228,14 @@ const std::map<std::string, Filter>& filters() {
 }  // namespace
 
 Value apply_filter(const std::string& name, const Value& value, const Arguments& arguments) {
+  spend(8);
   const auto found = filters().find(name);
   if (found == filters().end()) throw Trouble(fmt::format("the filter '{}' is not known", name));
   return found->second(value, arguments);
 }
 
 bool apply_test(const std::string& name, const Value& value, const Arguments& a) {
+  spend(4);
   if (name == "defined") return !value.is_undefined();
   if (name == "undefined") return value.is_undefined();
   if (name == "none") return value.is_none();
@@ -382,7 +254,7 @@ bool apply_test(const std::string& name, const Value& value, const Arguments& a)
   if (name == "divisibleby") {
     const int64_t by = argument(a, 0, "num").integer();
     if (by == 0) throw Trouble("division by zero");
-    return value.integer() % by == 0;
+    return by == -1 || value.integer() % by == 0;
   }
   if (name == "equalto" || name == "eq" || name == "==" || name == "sameas") return value.equals(argument(a, 0, "other"));
   if (name == "ne" || name == "!=") return !value.equals(argument(a, 0, "other"));
@@ -394,54 +266,9 @@ bool apply_test(const std::string& name, const Value& value, const Arguments& a)
   if (name == "gt" || name == ">") return value.compare(argument(a, 0, "other")) > 0;
   if (name == "le" || name == "<=") return value.compare(argument(a, 0, "other")) <= 0;
   if (name == "ge" || name == ">=") return value.compare(argument(a, 0, "other")) >= 0;
-  if (name == "lower") return value.text() == string_method(value.text(), "lower", {}).string();
-  if (name == "upper") return value.text() == string_method(value.text(), "upper", {}).string();
+  if (name == "lower") return value.text() == call_method(value.text(), "lower", {}).string();
+  if (name == "upper") return value.text() == call_method(value.text(), "upper", {}).string();
   throw Trouble(fmt::format("the test '{}' is not known", name));
-}
-
-Value call_method(const Value& object, const std::string& name, const Arguments& arguments) {
-  if (object.is_string()) return string_method(object.string(), name, arguments);
-  if (object.is_dict()) return dict_method(object, name, arguments);
-  if (object.is_list()) {
-    if (name == "index") {
-      const auto& list = object.list();
-      const Value what = argument(arguments, 0, "value");
-      const auto found = std::find_if(list.begin(), list.end(), [&](const Value& element) { return element.equals(what); });
-      if (found == list.end()) throw Trouble("the value is not in the list");
-      return static_cast<int64_t>(found - list.begin());
-    }
-    if (name == "count") {
-      const Value what = argument(arguments, 0, "value");
-      return static_cast<int64_t>(std::count_if(object.list().begin(), object.list().end(), [&](const Value& element) { return element.equals(what); }));
-    }
-    throw Trouble(fmt::format("a list has no method '{}' that templates may call", name));
-  }
-  throw Trouble(fmt::format("{} has no method '{}'", object.kind(), name));
-}
-
-Value member(const Value& object, const std::string& name) {
-  if (object.is_dict()) {
-    const Value* found = find(object.dict(), name);
-    return found != nullptr ? *found : Value(Undefined{name});
-  }
-  if (object.is_list() && !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isdigit(c) != 0; })) return element(object, static_cast<int64_t>(std::stoll(name.substr(0, 15))));
-  return Undefined{name};
-}
-
-Value element(const Value& object, const Value& index) {
-  if (index.is_string()) return member(object, index.string());
-  if (object.is_dict()) return Undefined{index.text()};
-  if (!index.is_int() && !index.is_bool()) return Undefined{index.text()};
-  int64_t at = index.integer();
-  if (object.is_string()) {
-    const auto all = characters(object.string());
-    if (at < 0) at += static_cast<int64_t>(all.size());
-    return at >= 0 && at < static_cast<int64_t>(all.size()) ? Value(all[static_cast<size_t>(at)]) : Value(Undefined{"an index outside the text"});
-  }
-  if (!object.is_list()) return Undefined{"an element of " + std::string(object.kind())};
-  const auto size = static_cast<int64_t>(object.list().size());
-  if (at < 0) at += size;
-  return at >= 0 && at < size ? object.list()[static_cast<size_t>(at)] : Value(Undefined{"an index outside the list"});
 }
 
 }  // namespace deepseek::formats::jinja

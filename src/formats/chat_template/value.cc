@@ -11,6 +11,8 @@ namespace {
 
 constexpr int kMaxDepth = 100;  // a list may hold itself
 
+thread_local int64_t* budget = nullptr;
+
 std::string python_float(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
@@ -42,6 +44,7 @@ std::string quoted(const std::string& text) {
 
 std::string representation(const Value& value, int depth) {
   if (depth > kMaxDepth) throw Trouble("a value is nested too deeply");
+  spend(4);
   if (value.is_string()) return quoted(value.string());
   if (value.is_list()) {
     std::string out = "[";
@@ -67,6 +70,7 @@ std::string json_string(const std::string& text) { return nlohmann::json(text).d
 void write_json(const Value& value, int64_t indent, bool sort_keys, int depth, std::string& out) {
   if (depth > kMaxDepth) throw Trouble("a value is nested too deeply");
   check_text(out.size());
+  spend(4);
   const auto line = [&](int level) {
     if (indent >= 0) out += "\n" + std::string(static_cast<size_t>(indent * level), ' ');
   };
@@ -112,11 +116,11 @@ void write_json(const Value& value, int64_t indent, bool sort_keys, int depth, s
   }
 }
 
-// Compares values that may share or hold one another: `left` bounds the work, `depth` the recursion.
+// Compares values that may share or hold one another.
 class Comparison {
  public:
   bool equal(const Value& a, const Value& b, int depth = 0) {
-    spend(1, depth);
+    enter(depth);
     if (a.is_number() && b.is_number()) return a.number() == b.number();
     if (a.is_string() && b.is_string()) return a.string() == b.string();
     if (a.is_list() && b.is_list()) {
@@ -128,7 +132,7 @@ class Comparison {
   }
 
   int order(const Value& a, const Value& b, int depth = 0) {
-    spend(1, depth);
+    enter(depth);
     if (a.is_number() && b.is_number()) return a.number() < b.number() ? -1 : a.number() > b.number() ? 1 : 0;
     if (a.is_string() && b.is_string()) return a.string().compare(b.string());
     if (!a.is_list() || !b.is_list()) throw Trouble(fmt::format("{} and {} cannot be compared", a.kind(), b.kind()));
@@ -144,19 +148,25 @@ class Comparison {
   bool equal_dicts(Dict& x, Dict& y, int depth) {
     if (x.size() != y.size()) return false;
     return std::all_of(x.begin(), x.end(), [&](const auto& entry) {
-      spend(static_cast<int64_t>(y.size()), depth);
+      spend(y.size() / 4);
       const Value* found = find(y, entry.first);
       return found != nullptr && equal(entry.second, *found, depth + 1);
     });
   }
-  void spend(int64_t steps, int depth) {
+  static void enter(int depth) {
     if (depth > kMaxDepth) throw Trouble("a value is nested too deeply");
-    if ((left_ -= steps) < 0) throw Trouble("a comparison takes too long");
+    spend(1);
   }
-  int64_t left_ = 10'000'000;
 };
 
 }  // namespace
+
+Budget::Budget(int64_t ticks) : before_(budget), left_(ticks) { budget = &left_; }
+Budget::~Budget() { budget = before_; }
+
+void spend(size_t ticks) {
+  if (budget != nullptr && (*budget -= static_cast<int64_t>(ticks)) < 0) throw Trouble("the template takes too long");
+}
 
 void check_text(size_t size) {
   if (size > kMaxText) throw Trouble("a text is too long");
@@ -254,14 +264,15 @@ bool Value::equals(const Value& other) const { return Comparison().equal(*this, 
 int Value::compare(const Value& other) const { return Comparison().order(*this, other); }
 
 List Value::elements() const {
-  if (is_list()) return list();
+  if (is_list()) {
+    spend(list().size() / 2);
+    return list();
+  }
   List out;
   if (is_dict()) {
     for (const auto& [key, value] : dict()) out.emplace_back(key);
   } else if (is_string()) {
-    check_list(string().size() / 4);
     for (auto& character : characters(string())) out.emplace_back(std::move(character));
-    check_list(out.size());
   } else if (!is_undefined()) {
     throw Trouble(fmt::format("{} cannot be gone through", kind()));
   }
@@ -310,11 +321,18 @@ std::string to_json(const Value& value, int64_t indent, bool sort_keys) {
 
 size_t find_text(const std::string& text, const std::string& what, size_t at) {
   if (at > text.size()) return std::string::npos;
+  spend(1);
   const void* found = ::memmem(text.data() + at, text.size() - at, what.data(), what.size());
   return found == nullptr ? std::string::npos : static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }
 
+size_t count_characters(const std::string& text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
 std::vector<std::string> characters(const std::string& text) {
+  check_list(count_characters(text));
+  spend(2 * text.size());
   std::vector<std::string> out;
   for (size_t at = 0; at < text.size();) {
     size_t end = at + 1;

@@ -20,6 +20,21 @@ struct Trouble : std::runtime_error {
 
 constexpr size_t kMaxText = size_t{16} << 20;  // no honest prompt is near these; what would pass them is refused
 constexpr size_t kMaxList = 1'000'000;
+/// What a rendering may cost, in ticks of about 20 ns: whatever goes through lists and texts spends them, so that one filter
+/// over nested lists ends too. Counts for the rendering that runs on this thread; without one spending is free.
+class Budget {
+ public:
+  explicit Budget(int64_t ticks);
+  ~Budget();
+  Budget(const Budget&) = delete;
+  Budget& operator=(const Budget&) = delete;
+
+ private:
+  int64_t* before_;
+  int64_t left_;
+};
+/// Throws Trouble where nothing is left.
+void spend(size_t ticks);
 void check_text(size_t size);
 void check_list(size_t size);
 
@@ -103,6 +118,7 @@ void set(Dict& dict, const std::string& key, Value value);
 /// json.dumps(value, ensure_ascii=False, indent=indent); indent < 0: on one line.
 [[nodiscard]] std::string to_json(const Value& value, int64_t indent, bool sort_keys);
 [[nodiscard]] std::vector<std::string> characters(const std::string& text);
+[[nodiscard]] size_t count_characters(const std::string& text);
 /// std::string::find in linear time whatever the two texts are.
 [[nodiscard]] size_t find_text(const std::string& text, const std::string& what, size_t at = 0);
 

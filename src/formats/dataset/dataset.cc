@@ -44,6 +44,23 @@ Result<Rows> rows_of_array(Json array, const std::string& container) {
   return out;
 }
 
+// The parser sees one line of the file and calls it line 1.
+base::Error without_line(base::Error error) {
+  constexpr std::string_view kLine = "at line 1, ";
+  if (const size_t at = error.message.find(kLine); at != std::string::npos) error.message.replace(at, kLine.size(), "at ");
+  return error;
+}
+
+size_t line_of_ill_formed(std::string_view content) {
+  size_t line = 1;
+  for (size_t at = 0; at < content.size(); ++line) {
+    const size_t end = std::min(content.find('\n', at), content.size());
+    if (!base::is_utf8(content.substr(at, end - at))) return line;
+    at = end + 1;
+  }
+  return line;
+}
+
 Result<Rows> json_lines(std::string_view content) {
   Rows out;
   out.container = "JSON lines";
@@ -54,8 +71,8 @@ Result<Rows> json_lines(std::string_view content) {
     at = end + 1;
     ++line;
     if (text.empty()) continue;
-    auto record = base::parse_json(text);
-    if (!record) return base::within(fmt::format("line {}", line), record.error());
+    auto record = base::parse_large_json(text);
+    if (!record) return base::within(fmt::format("line {}", line), without_line(record.error()));
     out.places.push_back({out.places.size() + 1, line});
     out.records.push_back(std::move(*record));
   }
@@ -74,11 +91,12 @@ Result<Rows> rows_of_object(Json object) {
 
 Result<Rows> rows_of(std::string_view content) {
   if (content.starts_with(kByteOrderMark)) content.remove_prefix(kByteOrderMark.size());
+  const std::string_view whole = content;  // with its blank lines, which count
   content = trimmed(content);
   if (content.empty()) return fail("the file is empty");
-  if (!base::is_utf8(content)) return fail("the text is not UTF-8");
+  if (!base::is_utf8(content)) return fail("line {} is not UTF-8; save the file as UTF-8", line_of_ill_formed(whole));
   if (content.front() == '[') {
-    auto json = base::parse_json(content);
+    auto json = base::parse_large_json(content);
     if (!json) return base::pass(json);
     return rows_of_array(std::move(*json), "JSON array");
   }
@@ -86,21 +104,25 @@ Result<Rows> rows_of(std::string_view content) {
   // A first line that is whole is one of many; an object over several lines is not.
   const std::string_view first = trimmed(content.substr(0, content.find('\n')));
   if (first.size() == content.size()) {
-    auto json = base::parse_json(content);
+    auto json = base::parse_large_json(content);
     if (!json) return base::pass(json);
     return rows_of_object(std::move(*json));
   }
-  if (base::parse_json(first)) return json_lines(content);
-  auto json = base::parse_json(content);
+  if (base::parse_large_json(first)) return json_lines(whole);
+  auto json = base::parse_large_json(content);
   if (json) return rows_of_object(std::move(*json));
-  return first.ends_with('}') ? json_lines(content) : Result<Rows>(base::pass(json));
+  return first.ends_with('}') ? json_lines(whole) : Result<Rows>(base::pass(json));
+}
+
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
 }
 
 std::string split_named(const Json& record) {
   const auto found = record.find("split");
   if (found == record.end() || !found->is_string()) return "";
-  std::string name = found->get<std::string>();
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const std::string name = lower(found->get<std::string>());
   if (name == "valid" || name == "val" || name == "dev" || name == "eval" || name == "validation") return "validation";
   if (name == "train" || name == "training") return "train";
   return name == "test" ? "test" : "";
@@ -116,9 +138,10 @@ base::Status read_difficulty(const Json& record, const std::string& field, Examp
   }
   if (!found->is_string()) return fail("the difficulty in '{}' is neither a number nor a word", field);
   example.difficulty_label = found->get<std::string>();
+  const std::string word = lower(example.difficulty_label);
   constexpr std::array<std::pair<const char*, double>, 7> kLevels{{{"very easy", 0}, {"easy", 1}, {"medium", 2}, {"normal", 2}, {"hard", 3}, {"very hard", 4}, {"expert", 4}}};
   for (const auto& [name, level] : kLevels) {
-    if (example.difficulty_label == name) example.difficulty = level;
+    if (word == name) example.difficulty = level;
   }
   if (!example.difficulty) return fail("the difficulty '{}' in '{}' is not known; use a number, or easy, medium, hard", example.difficulty_label, field);
   return {};

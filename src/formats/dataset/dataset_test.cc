@@ -90,11 +90,36 @@ TEST(Dataset, WhatIsWrongIsSaidWithItsPlace) {
   EXPECT_THAT(refusal(R"([{"question":"q","answer":"a"},{"text":"t"}])"), HasSubstr("row 2: this is raw text, the rows before are question/answer"));
   EXPECT_THAT(refusal(R"([{"question":"q","answer":"a","difficulty":"odd"}])"), HasSubstr("the difficulty 'odd'"));
   EXPECT_THAT(refusal("[1]"), HasSubstr("a record is a JSON object"));
-  EXPECT_THAT(refusal("[{\"text\":\"\xFF\"}]"), HasSubstr("not UTF-8"));
+  EXPECT_THAT(refusal("[{\"text\":\"\xFF\"}]"), HasSubstr("line 1 is not UTF-8; save the file as UTF-8"));
+  EXPECT_THAT(refusal("\n{\"text\":\"a\"}\n\n{\"text\":\"\xFC\"}\n"), HasSubstr("line 4 is not UTF-8"));
   EXPECT_THAT(refusal(std::string(200, '[')), HasSubstr("nested more than"));
   auto missing = read_dataset("/nonexistent/d.json");
   EXPECT_THAT(missing.error().message, HasSubstr("does not exist"));
   EXPECT_THAT(read_dataset("/tmp").error().message, HasSubstr("is a directory"));
+}
+
+TEST(Dataset, HowFilesAreWrittenInPractice) {
+  const std::string one = R"({"question":"q","answer":"a"})", two = R"({"question":"q","answer":"b","answer":"c"})";
+  for (const std::string& text : {one + "\n" + two, "\xEF\xBB\xBF\r\n" + one + "\r\n\r\n  \r\n" + two + "\r\n", "\xEF\xBB\xBF[" + one + ",\r\n" + two + "]\r\n"}) {
+    const auto d = read(text);
+    ASSERT_EQ(d.examples.size(), 2u) << text;
+    EXPECT_EQ(turns(d.examples[1]), "u:q|a:c|");  // of two fields with one name the last counts, as in Python
+  }
+  EXPECT_THAT(refusal("[" + one + ",]"), HasSubstr("d.json: not valid JSON: parse error at line 1, column"));
+  EXPECT_THAT(refusal("\n" + one + "\n\n{\"question\":\"q\",}\n"), HasSubstr("d.json: line 4: not valid JSON: parse error at column"));
+  EXPECT_THAT(refusal("{\"question\":\"q\",}\n" + one), HasSubstr("d.json: line 1: not valid JSON"));
+  EXPECT_THAT(refusal(one + "\n" + R"({"question":"q"})"), HasSubstr("row 2 (line 2): there is no 'answer'"));
+  EXPECT_THAT(refusal(one + "\n[1]"), HasSubstr("row 2 (line 2): a record is a JSON object"));
+  EXPECT_THAT(refusal(one + "\n" + std::string(100'000, '[')), HasSubstr("line 2: JSON is nested more than"));
+  EXPECT_THAT(refusal(R"([{"text":"a","difficulty":1e999}])"), HasSubstr("not valid JSON"));
+  EXPECT_THAT(refusal("null"), HasSubstr("neither JSON nor JSON lines"));
+  EXPECT_EQ(read(R"([{"text":"a","difficulty":"Very Hard"}])").examples[0].difficulty, 4.0);
+}
+
+TEST(Dataset, ManyFieldsAreNotQuadratic) {
+  std::string record = "{\"question\":\"q\",\"answer\":\"a\"";
+  for (int i = 0; i < 100'000; ++i) record += ",\"k" + std::to_string(i) + "\":0";
+  EXPECT_EQ(read("[" + record + "}]").examples.size(), 1u);
 }
 
 TEST(Dataset, TheBundledQuestions) {

@@ -9,7 +9,7 @@
 
 namespace deepseek::formats {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;  // not the ordered one, which is quadratic in the number of fields
 
 struct Shape {
   DatasetFormat format = DatasetFormat::kText;

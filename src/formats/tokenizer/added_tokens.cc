@@ -14,8 +14,9 @@ bool word_ends_at(const std::string& text, size_t at) {
 
 bool word_begins_at(const std::string& text, size_t at) { return at < text.size() && is_word(next_character(text, at)); }
 
-size_t blanks_before(const std::string& text, size_t at) {
-  while (at > 0) {
+// Not beyond `least`, where the token before ends.
+size_t blanks_before(const std::string& text, size_t at, size_t least) {
+  while (at > least) {
     size_t begin = at - 1;
     while (begin > 0 && (text[begin] & 0xC0) == 0x80) --begin;
     size_t read = begin;
@@ -80,7 +81,7 @@ std::vector<Segment> TokenFinder::split(const std::string& text, bool special) c
     at = found_end;
     if (begin < done) continue;
     if (token.single_word && (word_ends_at(text, begin) || word_begins_at(text, end))) continue;
-    if (token.lstrip) begin = std::max(blanks_before(text, begin), done);
+    if (token.lstrip) begin = blanks_before(text, begin, done);
     if (token.rstrip) end = blanks_after(text, end);
     if (begin > done) out.push_back({-1, done, begin});
     out.push_back({token.id, begin, end});
@@ -99,6 +100,7 @@ base::Result<std::vector<AddedToken>> read_added_tokens(const Json& list) {
       return base::fail("an added token has no sensible id");
     }
     AddedToken token{text_of(entry, "content"), entry["id"].get<int32_t>()};
+    if (token.content.size() > kLongestToken) return base::fail("the added token {} has {} bytes, more than {}", token.id, token.content.size(), kLongestToken);
     token.special = flag_of(entry, "special", false);
     token.single_word = flag_of(entry, "single_word", false);
     token.lstrip = flag_of(entry, "lstrip", false);

@@ -9,6 +9,8 @@
 
 namespace deepseek::formats {
 
+constexpr size_t kLongestToken = 1024;  // bytes: the search for tokens may look that far at every place of a text
+
 struct AddedToken {
   std::string content;
   int32_t id = 0;

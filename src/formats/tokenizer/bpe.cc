@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
+#include <bit>
 #include <queue>
 #include <tuple>
 
@@ -20,29 +20,17 @@ struct BpeOptions {
   std::string continuing_prefix, end_suffix;
 };
 
-// The order in which merges apply: lower first. By list only `rank` counts; by scores the rest breaks ties as Transformers does.
-using Rank = std::tuple<float, int32_t, int32_t, int32_t, int32_t>;
-struct Merge {
-  Rank rank;
-  int32_t id;
-};
-
 struct Symbol {
   int32_t id;
   int32_t previous, next;  // -1: none
   bool alive = true;
 };
 
-struct Candidate {
-  Rank rank;
-  int32_t at;
-  int32_t id;
-  bool operator>(const Candidate& other) const { return rank != other.rank ? rank > other.rank : at > other.at; }
-};
-
+// Rules: `Rank`, ordered as merges apply, and find(vocabulary, left, right, rank), the token that a pair makes or -1.
+template <typename Rules>
 class Bpe : public TokenModel {
  public:
-  Bpe(Vocabulary vocabulary, BpeOptions options) : TokenModel(std::move(vocabulary)), options_(std::move(options)) {
+  Bpe(Vocabulary vocabulary, BpeOptions options, Rules rules) : TokenModel(std::move(vocabulary)), options_(std::move(options)), rules_(std::move(rules)) {
     for (int byte = 0; byte < 256; ++byte) byte_ids_[static_cast<size_t>(byte)] = vocabulary_.find(byte_token(static_cast<unsigned char>(byte)));
   }
 
@@ -61,10 +49,14 @@ class Bpe : public TokenModel {
     }
   }
 
- protected:
-  [[nodiscard]] virtual std::optional<Merge> find_merge(int32_t left, int32_t right) const = 0;
-
  private:
+  struct Candidate {
+    typename Rules::Rank rank;
+    int32_t at;
+    int32_t id;
+    bool operator>(const Candidate& other) const { return rank != other.rank ? rank > other.rank : at > other.at; }
+  };
+
   [[nodiscard]] std::vector<Symbol> characters(std::string_view piece) const {
     std::vector<Symbol> symbols;
     symbols.reserve(piece.size());
@@ -115,7 +107,9 @@ class Bpe : public TokenModel {
     const auto offer = [&](int32_t at) {
       if (at < 0 || symbols[static_cast<size_t>(at)].next < 0) return;
       const Symbol& symbol = symbols[static_cast<size_t>(at)];
-      if (const auto found = find_merge(symbol.id, symbols[static_cast<size_t>(symbol.next)].id)) queue.push({found->rank, at, found->id});
+      Candidate candidate{{}, at, -1};
+      candidate.id = rules_.find(vocabulary_, symbol.id, symbols[static_cast<size_t>(symbol.next)].id, candidate.rank);
+      if (candidate.id >= 0) queue.push(candidate);
     };
     for (size_t i = 0; i + 1 < symbols.size(); ++i) offer(static_cast<int32_t>(i));
     while (!queue.empty()) {
@@ -124,8 +118,8 @@ class Bpe : public TokenModel {
       Symbol& left = symbols[static_cast<size_t>(top.at)];
       if (!left.alive || left.next < 0) continue;
       Symbol& right = symbols[static_cast<size_t>(left.next)];
-      const auto now = find_merge(left.id, right.id);
-      if (!now || now->id != top.id) continue;  // what stood here when this was queued has changed
+      typename Rules::Rank rank;
+      if (rules_.find(vocabulary_, left.id, right.id, rank) != top.id) continue;  // what stood here when this was queued has changed
       left.id = top.id;
       left.next = right.next;
       right.alive = false;
@@ -136,52 +130,63 @@ class Bpe : public TokenModel {
   }
 
   BpeOptions options_;
+  Rules rules_;
   std::array<int32_t, 256> byte_ids_{};
 };
 
-class ListedBpe : public Bpe {
+// Merges by list: an open table of pairs, which is searched once or twice for every character of a text.
+class ListedRules {
  public:
-  using Merges = std::unordered_map<uint64_t, std::pair<int32_t, int32_t>>;
-  ListedBpe(Vocabulary vocabulary, BpeOptions options, Merges merges) : Bpe(std::move(vocabulary), std::move(options)), merges_(std::move(merges)) {}
-  static uint64_t key(int32_t left, int32_t right) { return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right); }
-
- protected:
-  [[nodiscard]] std::optional<Merge> find_merge(int32_t left, int32_t right) const override {
-    const auto found = merges_.find(key(left, right));
-    if (found == merges_.end()) return std::nullopt;
-    return Merge{{0.0f, found->second.first, 0, 0, 0}, found->second.second};
+  using Rank = int32_t;
+  explicit ListedRules(size_t merges) : slots_(std::bit_ceil(2 * merges + 1)) {}
+  // The last one counts where a pair comes twice.
+  void add(int32_t left, int32_t right, int32_t rank, int32_t made) { slots_[slot_of(key(left, right))] = {key(left, right), rank, made}; }
+  [[nodiscard]] int32_t find(const Vocabulary&, int32_t left, int32_t right, Rank& rank) const {
+    const Slot& slot = slots_[slot_of(key(left, right))];
+    rank = slot.rank;
+    return slot.made;
   }
 
  private:
-  Merges merges_;
+  static constexpr uint64_t kNone = ~uint64_t{0};  // ids are not negative
+  struct Slot {
+    uint64_t key = kNone;
+    int32_t rank = 0, made = -1;
+  };
+  static uint64_t key(int32_t left, int32_t right) { return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right); }
+  [[nodiscard]] size_t slot_of(uint64_t key) const {
+    const size_t mask = slots_.size() - 1;
+    size_t at = static_cast<size_t>((key * 0x9E3779B97F4A7C15u) >> 20) & mask;
+    while (slots_[at].key != key && slots_[at].key != kNone) at = (at + 1) & mask;
+    return at;
+  }
+  std::vector<Slot> slots_;
 };
 
 int32_t characters_in(const std::string& text) {
   return static_cast<int32_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
-class ScoredBpe : public Bpe {
- public:
-  ScoredBpe(Vocabulary vocabulary, BpeOptions options, std::vector<float> scores) : Bpe(std::move(vocabulary), std::move(options)), scores_(std::move(scores)) {}
-
- protected:
-  [[nodiscard]] std::optional<Merge> find_merge(int32_t left, int32_t right) const override {
-    const std::string &l = vocabulary_.token(left), &r = vocabulary_.token(right);
-    const int32_t id = vocabulary_.find(l + r);
-    if (id < 0) return std::nullopt;
-    return Merge{{-scores_[static_cast<size_t>(id)], -characters_in(l), -characters_in(r), id, left}, id};
+// Merges by the score of what they make, highest first; ties are broken as Transformers does.
+struct ScoredRules {
+  using Rank = std::tuple<float, int32_t, int32_t, int32_t, int32_t>;
+  std::vector<float> scores;
+  [[nodiscard]] int32_t find(const Vocabulary& vocabulary, int32_t left, int32_t right, Rank& rank) const {
+    const std::string &l = vocabulary.token(left), &r = vocabulary.token(right);
+    const int32_t id = vocabulary.find(l + r);
+    if (id >= 0) rank = {-scores[static_cast<size_t>(id)], -characters_in(l), -characters_in(r), id, left};
+    return id;
   }
-
- private:
-  std::vector<float> scores_;
 };
 
-Result<std::pair<std::string, std::string>> merge_parts(const Json& merge) {
-  if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) return std::pair{merge[0].get<std::string>(), merge[1].get<std::string>()};
+// Views into the JSON.
+Result<std::pair<std::string_view, std::string_view>> merge_parts(const Json& merge) {
+  using Text = const std::string&;
+  if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) return std::pair<std::string_view, std::string_view>{merge[0].get_ref<Text>(), merge[1].get_ref<Text>()};
   if (merge.is_string()) {
-    const auto text = merge.get<std::string>();
+    const std::string_view text = merge.get_ref<Text>();
     const size_t blank = text.find(' ');
-    if (blank != std::string::npos && text.find(' ', blank + 1) == std::string::npos) return std::pair{text.substr(0, blank), text.substr(blank + 1)};
+    if (blank != std::string_view::npos && text.find(' ', blank + 1) == std::string_view::npos) return std::pair{text.substr(0, blank), text.substr(blank + 1)};
   }
   return fail("a merge is neither \"a b\" nor [\"a\", \"b\"]");
 }
@@ -202,38 +207,38 @@ Result<std::unique_ptr<TokenModel>> make_bpe(const Json& json, Vocabulary vocabu
   options.ignore_merges = flag_of(json, "ignore_merges", false);
   options.continuing_prefix = text_of(json, "continuing_subword_prefix");
   options.end_suffix = text_of(json, "end_of_word_suffix");
-  ListedBpe::Merges merges;
   const auto list = json.find("merges");
   if (list == json.end() || !list->is_array()) return fail("a BPE model has no list of merges");
-  merges.reserve(list->size());
+  ListedRules merges(list->size());
   int32_t rank = 0;
+  std::string whole;
   for (const auto& entry : *list) {
     auto parts = merge_parts(entry);
     if (!parts) return base::pass(parts);
     const auto& [left, right] = *parts;
-    const std::string tail = right.starts_with(options.continuing_prefix) ? right.substr(options.continuing_prefix.size()) : right;
-    const int32_t l = vocabulary.find(left), r = vocabulary.find(right), made = vocabulary.find(left + tail);
+    whole.assign(left).append(right.starts_with(options.continuing_prefix) ? right.substr(options.continuing_prefix.size()) : right);
+    const int32_t l = vocabulary.find(left), r = vocabulary.find(right), made = vocabulary.find(whole);
     if (l < 0 || r < 0 || made < 0) return fail("the merge '{} {}' names a token that is not in the vocabulary", left, right);
-    merges.insert_or_assign(ListedBpe::key(l, r), std::pair{rank++, made});
+    merges.add(l, r, rank++, made);
   }
-  return std::make_unique<ListedBpe>(std::move(vocabulary), std::move(options), std::move(merges));
+  return std::make_unique<Bpe<ListedRules>>(std::move(vocabulary), std::move(options), std::move(merges));
 }
 
 std::unique_ptr<TokenModel> make_scored_bpe(Vocabulary vocabulary, std::vector<float> scores, int32_t unknown) {
   scores.resize(vocabulary.size(), 0.0f);
   BpeOptions options{.unknown = unknown, .fuse_unknown = true, .byte_fallback = true};
-  return std::make_unique<ScoredBpe>(std::move(vocabulary), std::move(options), std::move(scores));
+  return std::make_unique<Bpe<ScoredRules>>(std::move(vocabulary), std::move(options), ScoredRules{std::move(scores)});
 }
 
 std::vector<std::pair<std::string, std::string>> derived_merges(const Vocabulary& vocabulary, const std::vector<float>& scores, const std::vector<bool>& skipped) {
-  std::vector<std::pair<Rank, std::pair<int32_t, int32_t>>> found;
+  std::vector<std::pair<ScoredRules::Rank, std::pair<int32_t, int32_t>>> found;
   for (size_t id = 0; id < vocabulary.size(); ++id) {
     const std::string& token = vocabulary.token(static_cast<int32_t>(id));
     if (skipped[id] || token.empty()) continue;
     for (size_t at = utf8_length(token[0]); at < token.size(); at += utf8_length(token[at])) {
       const int32_t left = vocabulary.find(std::string_view(token).substr(0, at)), right = vocabulary.find(std::string_view(token).substr(at));
       if (left < 0 || right < 0 || skipped[static_cast<size_t>(left)] || skipped[static_cast<size_t>(right)]) continue;
-      const Rank rank{-scores[id], -characters_in(vocabulary.token(left)), -characters_in(vocabulary.token(right)), static_cast<int32_t>(id), left};
+      const ScoredRules::Rank rank{-scores[id], -characters_in(vocabulary.token(left)), -characters_in(vocabulary.token(right)), static_cast<int32_t>(id), left};
       found.push_back({rank, {left, right}});
     }
   }

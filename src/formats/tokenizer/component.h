@@ -13,7 +13,19 @@ namespace deepseek::formats {
 
 using Json = nlohmann::json;
 
-class Normalizer {
+/// What a text goes through. `growth`: about how many times longer it can become; a chain of parts multiplies theirs.
+struct Component {
+  double growth = 1;
+};
+/// Above what any model needs (SentencePiece's rules give about 100); more would let a short text fill the memory.
+constexpr double kMostGrowth = 4096;
+template <typename Made>
+[[nodiscard]] std::unique_ptr<Made> growing(std::unique_ptr<Made> made, double growth) {
+  made->growth = growth > 1 ? growth : 1;
+  return made;
+}
+
+class Normalizer : public Component {
  public:
   virtual ~Normalizer() = default;
   virtual void apply(std::string& text) const = 0;
@@ -27,7 +39,7 @@ struct Piece {
   size_t leading = 0;
   [[nodiscard]] Piece part(size_t begin, size_t end) const { return {text.substr(begin, end - begin), leading > begin ? leading - begin : 0}; }
 };
-class PreTokenizer {
+class PreTokenizer : public Component {
  public:
   virtual ~PreTokenizer() = default;
   virtual void apply(std::vector<Piece>& pieces) const = 0;
@@ -35,7 +47,7 @@ class PreTokenizer {
 [[nodiscard]] base::Result<std::unique_ptr<PreTokenizer>> make_pre_tokenizer(const Json& json);
 
 /// Turns the spellings of tokens into pieces of text; their concatenation is the text.
-class TokenDecoder {
+class TokenDecoder : public Component {
  public:
   virtual ~TokenDecoder() = default;
   virtual void apply(std::vector<std::string>& tokens) const = 0;

@@ -33,7 +33,9 @@ std::unique_ptr<TokenDecoder> simple(Function function) {
 
 class Sequence : public TokenDecoder {
  public:
-  explicit Sequence(std::vector<std::unique_ptr<TokenDecoder>> parts) : parts_(std::move(parts)) {}
+  explicit Sequence(std::vector<std::unique_ptr<TokenDecoder>> parts) : parts_(std::move(parts)) {
+    for (const auto& part : parts_) growth *= part->growth;
+  }
   void apply(Tokens& tokens) const override {
     for (const auto& part : parts_) part->apply(tokens);
   }
@@ -48,10 +50,7 @@ std::string joined(const Tokens& tokens) {
   return text;
 }
 
-void replace_all(std::string& text, const std::string& what, const std::string& by) {
-  if (what.empty()) return;
-  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + by.size())) text.replace(at, what.size(), by);
-}
+void replace_all(std::string& text, const std::string& what, const std::string& by) { Regex::literal(what).replace(text, by); }
 
 // -1 where the token is not of the form <0xAB>.
 int byte_of(const std::string& token) {
@@ -112,7 +111,9 @@ Made strip(const Json& json) {
   return simple([content = text_of(json, "content"), left = count("start"), right = count("stop")](Tokens& tokens) {
     if (content.empty()) return;
     for (auto& token : tokens) {
-      for (size_t i = 0; i < left && token.starts_with(content); ++i) token.erase(0, content.size());
+      size_t begin = 0;
+      for (size_t i = 0; i < left && token.compare(begin, content.size(), content) == 0; ++i) begin += content.size();
+      token.erase(0, begin);
       for (size_t i = 0; i < right && token.ends_with(content); ++i) token.erase(token.size() - content.size());
     }
   });
@@ -142,34 +143,38 @@ Made ctc(const Json& json) {
 }
 
 Made replace(const Json& json) {
-  const auto pattern = json.find("pattern");
-  if (pattern == json.end() || !pattern->is_object()) return fail("a Replace decoder has no pattern");
-  Result<Regex> regex = pattern->contains("String") ? Regex::literal(text_of(*pattern, "String")) : Regex::compile(text_of(*pattern, "Regex"));
+  auto regex = pattern_of(json, "Replace decoder");
   if (!regex) return base::pass(regex);
-  return simple([regex = *regex, content = text_of(json, "content")](Tokens& tokens) {
-    for (auto& token : tokens) {
-      const auto found = regex.matches(token);
-      for (auto match = found.rbegin(); match != found.rend(); ++match) token.replace(match->first, match->second - match->first, content);
-    }
-  });
+  const std::string content = text_of(json, "content");
+  const double growth = regex->growth_by(content);
+  return growing(simple([regex = *regex, content](Tokens& tokens) {
+    for (auto& token : tokens) regex.replace(token, content);
+  }), growth);
 }
 
-Result<std::vector<int32_t>> ids_of(const Json& special_tokens, const std::string& name) {
+// Far more than any model puts around a text; a list that repeats a long list would grow without end.
+constexpr size_t kMostAround = 1024;
+
+base::Status append_ids(const Json& special_tokens, const std::string& name, std::vector<int32_t>& out) {
   const auto found = special_tokens.find(name);
   if (found == special_tokens.end() || !found->contains("ids")) return fail("the post-processor names the special token '{}' and does not say its id", name);
-  return (*found)["ids"].get<std::vector<int32_t>>();
+  const auto& ids = (*found)["ids"];
+  if (out.size() + ids.size() > kMostAround) return fail("the post-processor puts more than {} tokens around a text", kMostAround);
+  for (const auto& id : ids) out.push_back(id.get<int32_t>());
+  return {};
 }
 
 Result<Template> template_processing(const Json& json) {
   Template out;
   bool after = false;
-  for (const auto& part : json.value("single", Json::array())) {
+  const Json none = Json::object();
+  const auto single = json.find("single"), special_tokens = json.find("special_tokens");
+  const Json& known = special_tokens == json.end() ? none : *special_tokens;
+  if (single == json.end()) return out;
+  for (const auto& part : *single) {
     if (part.contains("Sequence")) after = true;
     if (!part.contains("SpecialToken")) continue;
-    auto ids = ids_of(json.value("special_tokens", Json::object()), text_of(part["SpecialToken"], "id"));
-    if (!ids) return base::pass(ids);
-    auto& where = after ? out.after : out.before;
-    where.insert(where.end(), ids->begin(), ids->end());
+    if (auto added = append_ids(known, text_of(part["SpecialToken"], "id"), after ? out.after : out.before); !added) return base::pass(added);
   }
   return out;
 }
@@ -272,6 +277,7 @@ Result<Template> make_template(const Json& json) {
       if (!made) return made;
       out.before.insert(out.before.begin(), made->before.begin(), made->before.end());
       out.after.insert(out.after.end(), made->after.begin(), made->after.end());
+      if (out.before.size() + out.after.size() > kMostAround) return fail("the post-processors put more than {} tokens around a text", kMostAround);
     }
     return out;
   }

@@ -146,6 +146,16 @@ Result<Json> byte_level_split(const std::string& pre) {
     return sequence({split(R"(\p{N}{1,3})"), split("[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+"),
                      split("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")});
   }
+  if (pre == "deepseek-llm" || pre == "deepseek-coder") {
+    const char* han_and_hangul = "[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+";
+    if (pre == "deepseek-coder") {
+      return sequence({split("[\r\n]"), split(R"(\s?\p{L}+)"), split(R"(\s?\p{P}+)"), split(han_and_hangul), split(R"(\p{N})")});
+    }
+    // The model's own file lists the letters that have a case, as of a Unicode without case in Georgian's Mkhedruli.
+    return sequence({split("[\r\n]"), split(R"(\s?(?:(?![\x{10D0}-\x{10FF}])[\p{Lu}\p{Ll}\p{Lt}])+)"),
+                     split("\\s?[!-/:-~\uFF01-\uFF0F\uFF1A-\uFF5E\u2018-\u201F\u3000-\u3002]+"), split(R"(\s+$)"), split(han_and_hangul),
+                     split(R"(\p{N}+)")});
+  }
   return fail("the GGUF pre-tokenizer '{}' is not supported; use the model's Hugging Face directory, which has a tokenizer.json", pre);
 }
 

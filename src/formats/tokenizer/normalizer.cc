@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/text.h"
 #include "formats/tokenizer/component.h"
 #include "formats/tokenizer/regex.h"
 #include "formats/tokenizer/unicode.h"
@@ -30,7 +31,9 @@ std::unique_ptr<Normalizer> simple(Function function) {
 
 class Sequence : public Normalizer {
  public:
-  explicit Sequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
+  explicit Sequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {
+    for (const auto& part : parts_) growth *= part->growth;
+  }
   void apply(std::string& text) const override {
     for (const auto& part : parts_) part->apply(text);
   }
@@ -95,25 +98,16 @@ Made bert(const Json& json) {
   });
 }
 
+// Rare characters become 18; three is what a text of one script can reach.
+std::unique_ptr<Normalizer> unicode_form(const char* form) {
+  return growing(simple([form](std::string& text) { text = normalized(text, form); }), 3);
+}
+
 Made replace(const Json& json) {
-  const auto pattern = json.find("pattern");
-  const std::string content = text_of(json, "content");
-  if (pattern == json.end() || !pattern->is_object()) return fail("a Replace normalizer has no pattern");
-  Result<Regex> regex = pattern->contains("String") ? Regex::literal(text_of(*pattern, "String")) : Regex::compile(text_of(*pattern, "Regex"));
+  auto regex = pattern_of(json, "Replace normalizer");
   if (!regex) return base::pass(regex);
-  return simple([regex = *regex, content](std::string& text) {
-    const auto found = regex.matches(text);
-    if (found.empty()) return;
-    std::string out;
-    size_t done = 0;
-    for (const auto& [begin, end] : found) {
-      out.append(text, done, begin - done);
-      out += content;
-      done = end;
-    }
-    out.append(text, done);
-    text = std::move(out);
-  });
+  const std::string content = text_of(json, "content");
+  return growing(simple([regex = *regex, content](std::string& text) { regex.replace(text, content); }), regex->growth_by(content));
 }
 
 void nmt(std::string& text) {
@@ -187,7 +181,8 @@ class Precompiled : public Normalizer {
       if ((unit >> 8 & 1) != 0) {
         if (node >= trie_.size()) return nullptr;
         const uint32_t value = trie_[node] & 0x7FFFFFFFu;
-        return value < replacements_.size() ? replacements_.c_str() + value : nullptr;
+        // An offset into the middle of a character would make text that is no UTF-8.
+        return value < replacements_.size() && (replacements_[value] & 0xC0) != 0x80 ? replacements_.c_str() + value : nullptr;
       }
     }
     return nullptr;
@@ -221,7 +216,11 @@ Made precompiled(const Json& json) {
   if (bytes->size() < 8 || size % 4 != 0 || size == 0 || size > bytes->size() - 4) return fail("a precompiled map is shorter than it says");
   std::vector<uint32_t> trie(size / 4);
   std::memcpy(trie.data(), bytes->data() + 4, size);
-  return std::make_unique<Precompiled>(std::move(trie), bytes->substr(4 + size));
+  std::string replacements = bytes->substr(4 + size);
+  if (!base::is_utf8(replacements)) return fail("the replacements of a precompiled map are not UTF-8");
+  size_t longest = 0;
+  for (size_t at = 0; at < replacements.size(); at += std::strlen(replacements.c_str() + at) + 1) longest = std::max(longest, std::strlen(replacements.c_str() + at));
+  return growing(std::make_unique<Precompiled>(std::move(trie), std::move(replacements)), static_cast<double>(longest));
 }
 
 }  // namespace
@@ -249,10 +248,10 @@ Result<std::unique_ptr<Normalizer>> make_normalizer(const Json& json) {
     }
     return std::make_unique<Sequence>(std::move(parts));
   }
-  if (type == "NFC") return simple([](std::string& text) { text = normalized(text, "nfc"); });
-  if (type == "NFD") return simple([](std::string& text) { text = normalized(text, "nfd"); });
-  if (type == "NFKC") return simple([](std::string& text) { text = normalized(text, "nfkc"); });
-  if (type == "NFKD") return simple([](std::string& text) { text = normalized(text, "nfkd"); });
+  if (type == "NFC") return unicode_form("nfc");
+  if (type == "NFD") return unicode_form("nfd");
+  if (type == "NFKC") return unicode_form("nfkc");
+  if (type == "NFKD") return unicode_form("nfkd");
   if (type == "Lowercase") return simple([](std::string& text) { text = lowercased(text); });
   if (type == "StripAccents") return simple([](std::string& text) { filter(text, [](char32_t c) { return !is_mark(c); }); });
   if (type == "Strip") {
@@ -267,7 +266,7 @@ Result<std::unique_ptr<Normalizer>> make_normalizer(const Json& json) {
   if (type == "BertNormalizer") return bert(json);
   if (type == "Nmt") return simple([](std::string& text) { nmt(text); });
   if (type == "Precompiled") return precompiled(json);
-  if (type == "ByteLevel") return simple([](std::string& text) { text = bytes_to_characters(text); });
+  if (type == "ByteLevel") return growing(simple([](std::string& text) { text = bytes_to_characters(text); }), 2);
   return fail("the normalizer '{}' is not known", type);
 }
 

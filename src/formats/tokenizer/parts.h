@@ -27,6 +27,9 @@ struct Tokenizer::Parts {
   std::function<std::string()> write;  ///< makes it then
 
   void add(AddedToken token);
+  [[nodiscard]] size_t vocabulary_size() const;
+  /// Fails where the post-processor's tokens are not in the vocabulary.
+  [[nodiscard]] base::Status check_around() const;
   [[nodiscard]] std::vector<int32_t> encode(std::string_view text, bool special) const;
 };
 

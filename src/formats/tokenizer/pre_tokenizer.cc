@@ -129,7 +129,9 @@ std::unique_ptr<PreTokenizer> by_character(Is is, Behaviour behaviour) {
 
 class Sequence : public PreTokenizer {
  public:
-  explicit Sequence(std::vector<std::unique_ptr<PreTokenizer>> parts) : parts_(std::move(parts)) {}
+  explicit Sequence(std::vector<std::unique_ptr<PreTokenizer>> parts) : parts_(std::move(parts)) {
+    for (const auto& part : parts_) growth *= part->growth;
+  }
   void apply(std::vector<Piece>& pieces) const override {
     for (const auto& part : parts_) part->apply(pieces);
   }
@@ -140,7 +142,7 @@ class Sequence : public PreTokenizer {
 
 class ByteLevel : public PreTokenizer {
  public:
-  ByteLevel(bool add_prefix_space, std::optional<Regex> regex) : add_prefix_space_(add_prefix_space), regex_(std::move(regex)) {}
+  ByteLevel(bool add_prefix_space, std::optional<Regex> regex) : add_prefix_space_(add_prefix_space), regex_(std::move(regex)) { growth = 2; }
   void apply(std::vector<Piece>& pieces) const override {
     std::vector<Piece> out;
     for (auto& piece : pieces) {
@@ -164,7 +166,9 @@ class ByteLevel : public PreTokenizer {
 class Metaspace : public PreTokenizer {
  public:
   Metaspace(std::string replacement, std::string scheme, bool splits)
-      : replacement_(std::move(replacement)), scheme_(std::move(scheme)), splits_(splits) {}
+      : replacement_(std::move(replacement)), scheme_(std::move(scheme)), splits_(splits) {
+    growth = 1 + static_cast<double>(replacement_.size());
+  }
   void apply(std::vector<Piece>& pieces) const override {
     std::vector<Piece> out;
     for (const auto& piece : pieces) {
@@ -195,11 +199,9 @@ class Metaspace : public PreTokenizer {
 };
 
 Made make_split(const Json& json) {
-  const auto pattern = json.find("pattern");
-  if (pattern == json.end() || !pattern->is_object()) return fail("a Split pre-tokenizer has no pattern");
   auto behaviour = behaviour_named(text_of(json, "behavior"));
   if (!behaviour) return fail("the split behaviour '{}' is not known", text_of(json, "behavior"));
-  Result<Regex> regex = pattern->contains("String") ? Regex::literal(text_of(*pattern, "String")) : Regex::compile(text_of(*pattern, "Regex"));
+  auto regex = pattern_of(json, "Split pre-tokenizer");
   if (!regex) return base::pass(regex);
   return cutter([regex = *regex, behaviour = *behaviour, invert = flag_of(json, "invert", false)](const std::string& text) {
     return split(regex.matches(text), text.size(), behaviour, invert);

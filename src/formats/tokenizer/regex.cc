@@ -3,6 +3,7 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 
 #include "formats/tokenizer/unicode.h"
@@ -26,8 +27,9 @@ base::Result<Regex> Regex::compile(const std::string& expression) {
   int error = 0;
   size_t at = 0;
   auto code = std::make_shared<Code>();
-  // Oniguruma's ^ and $ match at every line.
-  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(), PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &at, nullptr);
+  // Oniguruma's ^ and $ match at every line. \C would cut characters, which nothing after it expects.
+  constexpr uint32_t kOptions = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
+  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(expression.data()), expression.size(), kOptions, &error, &at, nullptr);
   if (code->code == nullptr) {
     std::array<char, 256> message{};
     pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(message.data()), message.size());
@@ -68,6 +70,36 @@ std::vector<std::pair<size_t, size_t>> Regex::matches(std::string_view text) con
     }
   }
   return out;
+}
+
+void Regex::replace(std::string& text, const std::string& by) const {
+  const auto found = matches(text);
+  if (found.empty()) return;
+  std::string out;
+  size_t done = 0;
+  for (const auto& [begin, end] : found) {
+    out.append(text, done, begin - done);
+    out += by;
+    done = end;
+  }
+  out.append(text, done);
+  text = std::move(out);
+}
+
+double Regex::growth_by(const std::string& by) const {
+  const size_t shortest = code_ || literal_.empty() ? 1 : literal_.size();
+  return std::max(1.0, static_cast<double>(by.size()) / static_cast<double>(shortest));
+}
+
+base::Result<Regex> pattern_of(const nlohmann::json& json, const char* what) {
+  const auto pattern = json.find("pattern");
+  if (pattern == json.end() || !pattern->is_object()) return base::fail("a {} has no pattern", what);
+  for (const char* kind : {"String", "Regex"}) {
+    const auto text = pattern->find(kind);
+    if (text == pattern->end() || !text->is_string()) continue;
+    return *kind == 'S' ? Regex::literal(text->get<std::string>()) : Regex::compile(text->get<std::string>());
+  }
+  return base::fail("the pattern of a {} is neither a String nor a Regex", what);
 }
 
 }  // namespace deepseek::formats

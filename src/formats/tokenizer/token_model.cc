@@ -16,6 +16,9 @@ using Made = Result<std::unique_ptr<TokenModel>>;
 
 constexpr int64_t kMaxId = 16'777'216;
 
+// Spellings are kept in a table by id: a single huge id must not make it huge.
+int64_t id_limit(size_t tokens) { return std::min<int64_t>(kMaxId, 16 * static_cast<int64_t>(tokens) + 65'536); }
+
 Result<Vocabulary> vocabulary_of(const Json& json) {
   const auto vocab = json.find("vocab");
   if (vocab == json.end()) return fail("the model has no vocab");
@@ -36,45 +39,51 @@ class WordLevel : public TokenModel {
 
 class WordPiece : public TokenModel {
  public:
-  WordPiece(Vocabulary vocabulary, int32_t unknown, std::string prefix, size_t max_characters)
-      : TokenModel(std::move(vocabulary)), unknown_(unknown), prefix_(std::move(prefix)), max_characters_(max_characters) {}
+  WordPiece(Vocabulary vocabulary, int32_t unknown, const std::string& prefix, size_t max_characters)
+      : TokenModel(std::move(vocabulary)), unknown_(unknown), max_characters_(max_characters), spellings_(vocabulary_), inside_(spellings_.all()) {
+    for (const char c : prefix) {
+      if (!spellings_.take(inside_, c)) break;
+    }
+  }
 
   // The longest piece that is known, again and again; a word with any part unknown is unknown whole.
   void encode(std::string_view word, std::vector<int32_t>& ids) const override {
     const auto characters = static_cast<size_t>(std::count_if(word.begin(), word.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-    std::vector<int32_t> found;
+    const size_t before = ids.size();
     bool known = characters <= max_characters_;
     for (size_t begin = 0; known && begin < word.size();) {
-      size_t end = word.size();
+      auto range = begin == 0 ? spellings_.all() : inside_;
+      size_t end = begin;
       int32_t id = -1;
-      for (; end > begin; --end) {
-        if (end < word.size() && (word[end] & 0xC0) == 0x80) continue;
-        const std::string_view part = word.substr(begin, end - begin);
-        id = begin == 0 ? vocabulary_.find(part) : vocabulary_.find(prefix_ + std::string(part));
-        if (id >= 0) break;
+      for (size_t at = begin; at < word.size() && spellings_.take(range, word[at]); ++at) {
+        if (const int32_t found = spellings_.exact(range); found >= 0) {
+          id = found;
+          end = at + 1;
+        }
       }
       known = id >= 0;
-      found.push_back(id);
+      ids.push_back(id);
       begin = end;
     }
-    if (!known) found.assign(unknown_ >= 0 ? 1 : 0, unknown_);
-    ids.insert(ids.end(), found.begin(), found.end());
+    if (known) return;
+    ids.resize(before);
+    if (unknown_ >= 0) ids.push_back(unknown_);
   }
 
  private:
   int32_t unknown_;
-  std::string prefix_;
   size_t max_characters_;
+  Spellings spellings_;
+  Spellings::Range inside_;  // what may stand after the beginning of a word
 };
 
 class Unigram : public TokenModel {
  public:
   Unigram(Vocabulary vocabulary, std::vector<double> scores, int32_t unknown, bool byte_fallback)
-      : TokenModel(std::move(vocabulary)), scores_(std::move(scores)), unknown_(unknown), byte_fallback_(byte_fallback) {
+      : TokenModel(std::move(vocabulary)), scores_(std::move(scores)), unknown_(unknown), byte_fallback_(byte_fallback), spellings_(vocabulary_) {
     double least = 0;
     for (const double score : scores_) least = std::min(least, score);
     unknown_score_ = least - 10.0;
-    for (size_t id = 0; id < vocabulary_.size(); ++id) longest_ = std::max(longest_, vocabulary_.token(static_cast<int32_t>(id)).size());
   }
 
   // Viterbi: the segmentation whose scores add up to the most.
@@ -93,14 +102,13 @@ class Unigram : public TokenModel {
         Node& node = best[end];
         if (node.from == std::string_view::npos || score + gain > node.score) node = {score + gain, begin, id};
       };
-      for (size_t end = begin + character; end <= text.size() && end - begin <= longest_;) {
-        const int32_t id = vocabulary_.find(text.substr(begin, end - begin));
-        if (id >= 0) {
+      auto range = spellings_.all();
+      for (size_t end = begin; end < text.size() && spellings_.take(range, text[end]);) {
+        ++end;
+        if (const int32_t id = spellings_.exact(range); id >= 0) {
           offer(end, scores_[static_cast<size_t>(id)], id);
           single = single || end == begin + character;
         }
-        if (end == text.size()) break;
-        end += utf8_length(text[end]);
       }
       if (!single) offer(begin + character, unknown_score_, -1);
     }
@@ -143,7 +151,7 @@ class Unigram : public TokenModel {
   int32_t unknown_;
   bool byte_fallback_;
   double unknown_score_ = 0;
-  size_t longest_ = 1;
+  Spellings spellings_;
 };
 
 Made make_unigram(const Json& json) {
@@ -154,6 +162,7 @@ Made make_unigram(const Json& json) {
   for (const auto& entry : *vocab) {
     if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) return fail("a Unigram piece is not [text, score]");
     vocabulary.add(entry[0].get<std::string>(), static_cast<int32_t>(scores.size()));
+    if (vocabulary.token(static_cast<int32_t>(scores.size())).size() > Spellings::kLongest) return fail("the piece {} has more than {} bytes", scores.size(), Spellings::kLongest);
     scores.push_back(entry[1].get<double>());
     if (!std::isfinite(scores.back())) return fail("the score of piece {} is not finite", scores.size() - 1);
   }
@@ -169,8 +178,9 @@ Result<Vocabulary> Vocabulary::from_json(const Json& object) {
   if (!object.is_object()) return fail("the vocab is no object");
   Vocabulary out;
   out.ids_.reserve(object.size());
+  const int64_t limit = id_limit(object.size());
   for (const auto& [token, id] : object.items()) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= kMaxId) return fail("the token '{}' has no sensible id", token);
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= limit) return fail("the token '{}' has no sensible id", token);
     out.add(token, id.get<int32_t>());
   }
   return out;
@@ -180,6 +190,35 @@ void Vocabulary::add(std::string token, int32_t id) {
   if (static_cast<size_t>(id) >= tokens_.size()) tokens_.resize(static_cast<size_t>(id) + 1);
   tokens_[static_cast<size_t>(id)] = token;
   ids_.insert_or_assign(std::move(token), id);
+}
+
+Spellings::Spellings(const Vocabulary& vocabulary) {
+  for (size_t i = 0; i < vocabulary.size(); ++i) {
+    const std::string& token = vocabulary.token(static_cast<int32_t>(i));
+    // Of two with one spelling, the one that find() gives.
+    if (!token.empty() && vocabulary.find(token) == static_cast<int32_t>(i)) sorted_.emplace_back(token, static_cast<int32_t>(i));
+  }
+  std::sort(sorted_.begin(), sorted_.end());
+}
+
+bool Spellings::take(Range& range, char byte) const {
+  const auto wanted = static_cast<unsigned char>(byte);
+  const auto byte_at = [&](size_t i) {
+    const std::string_view spelling = sorted_[i].first;
+    return spelling.size() > range.depth ? static_cast<int>(static_cast<unsigned char>(spelling[range.depth])) : -1;
+  };
+  // The first place whose byte is at least `least`, by bisection.
+  const auto first = [&](size_t low, size_t high, int least) {
+    while (low < high) {
+      const size_t middle = low + (high - low) / 2;
+      byte_at(middle) < least ? low = middle + 1 : high = middle;
+    }
+    return low;
+  };
+  range.begin = first(range.begin, range.end, wanted);
+  range.end = first(range.begin, range.end, wanted + 1);
+  ++range.depth;
+  return range.begin < range.end;
 }
 
 const std::string& Vocabulary::token(int32_t id) const {
@@ -198,6 +237,9 @@ Made make_token_model(const Json& json) {
   if (type == "BPE") return make_bpe(json, std::move(*vocabulary));
   const int32_t unknown = vocabulary->find(text_of(json, "unk_token", type == "WordPiece" ? "[UNK]" : "<unk>"));
   if (type == "WordLevel") return std::make_unique<WordLevel>(std::move(*vocabulary), unknown);
+  for (size_t i = 0; i < vocabulary->size(); ++i) {
+    if (vocabulary->token(static_cast<int32_t>(i)).size() > Spellings::kLongest) return fail("the token {} has more than {} bytes", i, Spellings::kLongest);
+  }
   const auto most = json.find("max_input_chars_per_word");
   return std::make_unique<WordPiece>(std::move(*vocabulary), unknown, text_of(json, "continuing_subword_prefix", "##"),
                                      most != json.end() && most->is_number_unsigned() ? most->get<size_t>() : 100);

@@ -33,6 +33,28 @@ class Vocabulary {
   std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> ids_;
 };
 
+/// The spellings of a vocabulary in order, gone through byte by byte: all tokens that begin a text are found in time that
+/// grows with the longest of them.
+class Spellings {
+ public:
+  static constexpr size_t kLongest = 1024;
+  explicit Spellings(const Vocabulary& vocabulary);
+  /// Those that begin with the bytes taken so far.
+  struct Range {
+    size_t begin = 0, end = 0, depth = 0;
+  };
+  [[nodiscard]] Range all() const { return {0, sorted_.size(), 0}; }
+  /// Takes one byte more; false where no token is left.
+  bool take(Range& range, char byte) const;
+  /// The token that is the bytes taken so far and no more; -1 where there is none.
+  [[nodiscard]] int32_t exact(const Range& range) const {
+    return range.begin < range.end && sorted_[range.begin].first.size() == range.depth ? sorted_[range.begin].second : -1;
+  }
+
+ private:
+  std::vector<std::pair<std::string_view, int32_t>> sorted_;  // views into the vocabulary, which must not change or move
+};
+
 class TokenModel {
  public:
   virtual ~TokenModel() = default;

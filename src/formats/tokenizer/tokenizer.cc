@@ -75,6 +75,7 @@ Result<Tokenizer> Tokenizer::parse(std::string_view text) {
   try {
     auto parts = make_parts(*json);
     if (!parts) return base::pass(parts);
+    if (auto checked = (*parts)->check_around(); !checked) return base::pass(checked);
     (*parts)->source = std::string(text);
     Tokenizer tokenizer(std::move(*parts));
     tokenizer.parts_->bos = first_known(tokenizer, {"<bos>", "<s>", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "[CLS]"});
@@ -114,10 +115,11 @@ std::string Tokenizer::decode(const std::vector<int32_t>& ids, bool skip_special
   return text;
 }
 
-size_t Tokenizer::vocabulary_size() const {
-  size_t size = parts_->model->vocabulary().size();
-  if (!parts_->added.empty()) size = std::max(size, static_cast<size_t>(parts_->added.rbegin()->first) + 1);
-  return size;
+size_t Tokenizer::vocabulary_size() const { return parts_->vocabulary_size(); }
+
+size_t Tokenizer::Parts::vocabulary_size() const {
+  const size_t size = model->vocabulary().size();
+  return added.empty() ? size : std::max(size, static_cast<size_t>(added.rbegin()->first) + 1);
 }
 
 std::optional<int32_t> Tokenizer::token_id(std::string_view token) const {
@@ -178,7 +180,8 @@ std::vector<int32_t> Tokenizer::Parts::encode(std::string_view raw, bool special
 
 Result<std::unique_ptr<Tokenizer::Parts>> make_parts(const Json& json) {
   if (!json.is_object()) return base::fail("a tokenizer.json is a JSON object");
-  const auto part = [&](const char* key) { return json.contains(key) ? json[key] : Json(nullptr); };
+  const Json none;
+  const auto part = [&](const char* key) -> const Json& { return json.contains(key) ? json[key] : none; };
   auto parts = std::make_unique<Tokenizer::Parts>();
   auto normalizer = make_normalizer(part("normalizer"));
   if (!normalizer) return base::pass(normalizer);
@@ -186,6 +189,9 @@ Result<std::unique_ptr<Tokenizer::Parts>> make_parts(const Json& json) {
   if (!pre_tokenizer) return base::pass(pre_tokenizer);
   auto decoder = make_decoder(part("decoder"));
   if (!decoder) return base::pass(decoder);
+  if (!((*normalizer)->growth * (*pre_tokenizer)->growth <= kMostGrowth) || !((*decoder)->growth <= kMostGrowth)) {
+    return base::fail("the tokenizer's replacements could make a text more than {} times longer; this is no honest file", kMostGrowth);
+  }
   auto around = make_template(part("post_processor"));
   if (!around) return base::pass(around);
   auto added = read_added_tokens(part("added_tokens"));
@@ -216,22 +222,34 @@ void Tokenizer::Parts::add(AddedToken token) {
   normalized_tokens.add(spelling, token);
 }
 
+base::Status Tokenizer::Parts::check_around() const {
+  const auto size = static_cast<int64_t>(vocabulary_size());
+  for (const auto* ids : {&around.before, &around.after}) {
+    for (const int32_t id : *ids) {
+      if (id < 0 || id >= size) return base::fail("the post-processor adds the token {}, but the vocabulary has {}", id, size);
+    }
+  }
+  return {};
+}
+
+std::string StreamDecoder::text_between(size_t begin, size_t end) const {
+  return tokenizer_->decode({ids_.begin() + static_cast<long>(begin), ids_.begin() + static_cast<long>(end)});
+}
+
 std::string StreamDecoder::push(int32_t id) {
   constexpr const char* kReplacement = "\xEF\xBF\xBD";
+  constexpr size_t kMostOpen = 16;  // a character has at most four bytes: more tokens than this are no text
   ids_.push_back(id);
-  const std::vector<int32_t> before(ids_.begin() + static_cast<long>(prefix_), ids_.begin() + static_cast<long>(read_));
-  const std::vector<int32_t> now(ids_.begin() + static_cast<long>(prefix_), ids_.end());
-  const std::string old_text = tokenizer_->decode(before), new_text = tokenizer_->decode(now);
-  if (new_text.size() <= old_text.size() || new_text.ends_with(kReplacement)) return "";  // a character is still open
+  const std::string old_text = text_between(prefix_, read_), new_text = text_between(prefix_, ids_.size());
+  const bool open = new_text.size() <= old_text.size() || new_text.ends_with(kReplacement);
+  if (open && ids_.size() - read_ < kMostOpen) return "";
   prefix_ = read_;
   read_ = ids_.size();
-  return new_text.substr(old_text.size());
+  return new_text.size() > old_text.size() ? new_text.substr(old_text.size()) : "";
 }
 
 std::string StreamDecoder::finish() {
-  const std::vector<int32_t> before(ids_.begin() + static_cast<long>(prefix_), ids_.begin() + static_cast<long>(read_));
-  const std::vector<int32_t> now(ids_.begin() + static_cast<long>(prefix_), ids_.end());
-  const std::string old_text = tokenizer_->decode(before), new_text = tokenizer_->decode(now);
+  const std::string old_text = text_between(prefix_, read_), new_text = text_between(prefix_, ids_.size());
   ids_.clear();
   prefix_ = read_ = 0;
   return new_text.size() > old_text.size() ? new_text.substr(old_text.size()) : "";

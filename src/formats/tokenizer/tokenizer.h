@@ -64,6 +64,7 @@ class StreamDecoder {
   [[nodiscard]] std::string finish();
 
  private:
+  [[nodiscard]] std::string text_between(size_t begin, size_t end) const;
   const Tokenizer* tokenizer_;
   std::vector<int32_t> ids_;
   size_t prefix_ = 0, read_ = 0;

@@ -98,6 +98,53 @@ TEST(Tokenizer, BrokenDescriptionsGiveOneSentence) {
   EXPECT_THAT(refusal(with_model(sound, R"(,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(("},"behavior":"Isolated"})")), HasSubstr("is wrong at character"));
   EXPECT_THAT(refusal(with_model(sound, R"(,"normalizer":{"type":"Precompiled","precompiled_charsmap":"////////"})")), HasSubstr("shorter than it says"));
   EXPECT_THAT(refusal(std::string(100'000, '[')), HasSubstr("nested more than"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"normalizer":{"type":"Replace","pattern":{},"content":"x"})")), HasSubstr("neither a String nor a Regex"));
+}
+
+TEST(Tokenizer, HostileDescriptionsAreRefused) {
+  const std::string sound = R"({"type":"WordLevel","vocab":{"a":0},"unk_token":"a"})";
+  EXPECT_THAT(refusal(with_model(R"({"type":"BPE","vocab":{"a":16777215},"merges":[]})")), HasSubstr("no sensible id"));  // a table of 16 million spellings
+  EXPECT_THAT(refusal(with_model(sound, R"(,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"\\C"},"behavior":"Isolated"})")), HasSubstr("is wrong at character"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"post_processor":{"type":"BertProcessing","cls":["a",0],"sep":["b",7]})")), HasSubstr("adds the token 7, but the vocabulary has 1"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"added_tokens":[{"id":1,"content":")" + std::string(2000, 'a') + R"("}])")), HasSubstr("2000 bytes, more than 1024"));
+  EXPECT_THAT(refusal(with_model(R"({"type":"Unigram","unk_id":0,"vocab":[[")" + std::string(2000, 'a') + R"(",-1]]})")), HasSubstr("more than 1024 bytes"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"normalizer":{"type":"Precompiled","precompiled_charsmap":"BAAAAAAAAAD/")" "}")), HasSubstr("not UTF-8"));
+  std::string chain;
+  for (int i = 0; i < 40; ++i) chain += std::string(i > 0 ? "," : "") + R"({"type":"Replace","pattern":{"String":"a"},"content":"aa"})";
+  EXPECT_THAT(refusal(with_model(sound, R"(,"normalizer":{"type":"Sequence","normalizers":[)" + chain + "]}")), HasSubstr("times longer"));
+  EXPECT_THAT(refusal(with_model(sound, R"(,"decoder":{"type":"Sequence","decoders":[)" + chain + "]}")), HasSubstr("times longer"));
+  std::string ids = "0";
+  for (int i = 0; i < 600; ++i) ids += ",0";
+  const std::string special = R"({"SpecialToken":{"id":"a","type_id":0}})";
+  EXPECT_THAT(refusal(with_model(sound, R"(,"post_processor":{"type":"TemplateProcessing","single":[)" + special + "," + special + R"(],"special_tokens":{"a":{"id":"a","ids":[)" + ids + "]}}}")),
+              HasSubstr("more than 1024 tokens around"));
+}
+
+// Each of these took time that grows with the square of the text, or its cube.
+TEST(Tokenizer, HostileTextsAreNotQuadratic) {
+  const std::string blanks(300'000, ' '), letters(20'000, 'a'), word(1000, 'a');
+  const auto encoded = [](const std::string& json, const std::string& text) {
+    auto tokenizer = Tokenizer::parse(json);
+    EXPECT_TRUE(tokenizer) << (tokenizer ? "" : tokenizer.error().message);
+    return tokenizer ? tokenizer->encode(text).size() : 0;
+  };
+  EXPECT_EQ(encoded(with_model(R"({"type":"WordLevel","vocab":{"a":0}})", R"(,"added_tokens":[{"id":1,"content":" ","lstrip":true}])"), blanks), blanks.size());
+  EXPECT_EQ(encoded(with_model(R"({"type":"Unigram","unk_id":0,"vocab":[["u",0],["a",-2],[")" + word + R"(",-1]]})"), letters), 20u);
+  EXPECT_EQ(encoded(with_model(R"({"type":"WordPiece","max_input_chars_per_word":1000000,"vocab":{"[UNK]":0,"a":1,"##a":2,"##)" + word + R"(":3}})"), letters), 1u + 19u + 999u);
+  auto fused = Tokenizer::parse(with_model(R"({"type":"WordLevel","vocab":{"a-":0}})", R"(,"pre_tokenizer":{"type":"Split","pattern":{"String":"a-"},"behavior":"Isolated"},
+    "decoder":{"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"Replace","pattern":{"String":"-"},"content":"--"},{"type":"Strip","content":"a","start":1000000,"stop":0}]})"));
+  ASSERT_TRUE(fused) << fused.error().message;
+  EXPECT_EQ(fused->decode(std::vector<int32_t>(200'000, 0)).size(), 600'000u - 1);
+}
+
+TEST(StreamDecoder, TokensThatAreNoTextDoNotPileUp) {
+  const auto tokenizer = Tokenizer::parse(with_model(R"({"type":"BPE","vocab":{"\u00ff":0},"merges":[]})", R"(,"decoder":{"type":"ByteLevel"})"));
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  StreamDecoder stream(*tokenizer);
+  std::string text;
+  for (int i = 0; i < 20'000; ++i) text += stream.push(0);
+  text += stream.finish();
+  EXPECT_EQ(text, tokenizer->decode(std::vector<int32_t>(20'000, 0)));
 }
 
 TEST(Tokenizer, AHostileExpressionEnds) {

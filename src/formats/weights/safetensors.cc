@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/json.h"
 #include "formats/weights/safetensors_header.h"
 #include "formats/weights/tensor_layout.h"
 
@@ -26,10 +27,10 @@ bool is_plain_file_name(const std::string& name) {
 base::Result<WeightMap> read_index(const path& file) {
   auto text = base::read_file(file, kLongestIndex);
   if (!text) return base::pass(text);
-  const auto index = nlohmann::json::parse(*text, nullptr, false);
-  if (!index.is_object()) return fail("{}: not a JSON object; fetch the file again", file.string());
-  const auto found = index.find("weight_map");
-  if (found == index.end() || !found->is_object()) {
+  const auto index = base::parse_large_json(*text);
+  if (!index) return base::within(file.string(), index.error());
+  const auto found = index->find("weight_map");
+  if (found == index->end() || !found->is_object()) {
     return fail("{}: has no \"weight_map\" from tensors to files; fetch the file again", file.string());
   }
   WeightMap map;

@@ -169,6 +169,7 @@ Result<AdapterConfig> read_adapter(Decoder& decoder, const fs::path& directory) 
     if (!layer->lora) continue;
     if (auto done = fill(*layer, *file, used); !done) {
       detach_adapter(decoder);
+      done.error().message += config->base_model.empty() ? "" : "; was it made for another model? Its configuration names " + config->base_model;
       return base::within(path, done.error());
     }
   }

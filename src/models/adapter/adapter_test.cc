@@ -173,6 +173,9 @@ TEST(Adapter, BrokenFilesAreRefusedAndLeaveTheModelAsItWas) {
   EXPECT_THAT(with_setting("use_dora", true), HasSubstr("lora_magnitude_vector' is missing"));
   EXPECT_THAT(with_setting("target_modules", {"q_proj"}), HasSubstr("belongs to no module"));
   EXPECT_THAT(with_setting("modules_to_save", {"lm_head"}), HasSubstr("'modules_to_save' is not supported"));
+  EXPECT_THAT(with_setting("bias", "all"), HasSubstr("trained biases ('bias': 'all') are not supported"));
+  EXPECT_THAT(with_setting("init_lora_weights", "pissa_niter_16"), HasSubstr("began as 'pissa_niter_16'"));
+  EXPECT_THAT(with_setting("init_lora_weights", "gaussian"), "accepted");
 }
 
 }  // namespace

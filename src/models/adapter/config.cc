@@ -9,6 +9,8 @@ namespace {
 using base::fail;
 using Json = nlohmann::ordered_json;
 
+constexpr const char* kMergeThere = "merge this adapter with PEFT (merge_and_unload) and use that model";
+
 // Empty, false, null and zero all mean that a feature of PEFT is not used.
 bool in_use(const Json& json, const char* key) {
   const auto found = json.find(key);
@@ -23,9 +25,20 @@ base::Status check_supported(const Json& json) {
   constexpr std::array kUnsupported{"modules_to_save", "layer_replication", "target_parameters", "trainable_token_indices", "use_qalora",
                                     "use_bdlora", "lora_bias", "fan_in_fan_out", "alora_invocation_tokens", "kasa_config"};
   for (const char* key : kUnsupported) {
-    if (in_use(json, key)) return fail("adapter_config.json: '{}' is not supported", key);
+    if (in_use(json, key)) return fail("adapter_config.json: '{}' is not supported; {}", key, kMergeThere);
   }
-  if (json.value("bias", "none") != "none") return fail("adapter_config.json: trained biases ('bias': '{}') are not supported", json["bias"].get<std::string>());
+  if (json.value("bias", "none") != "none") {
+    return fail("adapter_config.json: trained biases ('bias': '{}') are not supported; {}", json["bias"].get<std::string>(), kMergeThere);
+  }
+  // These change the weights below the adapter too, so that on the plain ones it means something else.
+  const Json init = json.value("init_lora_weights", Json(true));
+  const std::string name = init.is_string() ? init.get<std::string>() : "";
+  for (const char* kind : {"pissa", "olora", "corda", "loftq", "lora_ga"}) {
+    if (name.starts_with(kind)) {
+      return fail("adapter_config.json: an adapter that began as '{}' belongs to changed base weights; save it with PEFT's "
+                  "path_initial_model_for_weight_conversion", name);
+    }
+  }
   return {};
 }
 

@@ -28,7 +28,7 @@ constexpr const char* kSupported = "llama, qwen2, qwen3, gemma2, gemma3";
 
 const FamilyRow& row_of(DecoderFamily family) { return kFamilies[static_cast<size_t>(family)]; }
 
-// A field that may be absent or null; a wrong type counts as absent here and is caught by check().
+// A field that may be absent or null; its type was checked by check_types().
 template <typename T>
 T value_or(const json& object, const char* key, T fallback) {
   const auto found = object.find(key);
@@ -38,12 +38,48 @@ T value_or(const json& object, const char* key, T fallback) {
   if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) return found->is_number() ? found->template get<T>() : fallback;
 }
 
+// A field of another type would silently become its default.
+base::Status check_types(const json& j) {
+  constexpr std::array kIntegers{"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+                                 "head_dim", "max_position_embeddings", "sliding_window", "max_window_layers", "sliding_window_pattern"};
+  constexpr std::array kNumbers{"rms_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar", "attn_logit_softcapping",
+                                "final_logit_softcapping"};
+  const auto wrong = [&](const char* key, bool integer) {
+    const auto found = j.find(key);
+    if (found == j.end() || found->is_null() || found->is_number_integer() || (!integer && found->is_number())) return std::string();
+    return fmt::format("{} is {}, which is no {}", key, found->dump().substr(0, 40), integer ? "whole number" : "number");
+  };
+  for (const char* key : kIntegers) {
+    if (const auto text = wrong(key, true); !text.empty()) return fail("{}", text);
+  }
+  for (const char* key : kNumbers) {
+    if (const auto text = wrong(key, false); !text.empty()) return fail("{}", text);
+  }
+  return {};
+}
+
+// What the configuration asks for and this decoder would compute wrongly.
+base::Status check_supported(const json& j, bool gemma) {
+  if (const auto found = j.find("quantization_config"); found != j.end() && found->is_object()) {
+    return fail("weights quantised by '{}' are not supported; use the model's plain copy or a .gguf",
+                value_or<std::string>(*found, "quant_method", "?"));
+  }
+  for (const char* key : {"hidden_act", "hidden_activation"}) {
+    const std::string asked = value_or<std::string>(j, key, "");
+    // Gemma's first configurations say "gelu" and mean its tanh form, as Transformers reads them.
+    const bool known = asked.empty() || (gemma ? asked.starts_with("gelu") : asked == "silu" || asked == "swish");
+    if (!known) return fail("{} '{}' is not supported; a model of this kind has {}", key, asked, gemma ? "gelu_pytorch_tanh" : "silu");
+  }
+  return {};
+}
+
 base::Status check(const DecoderConfig& c) {
   const std::array<std::pair<const char*, int64_t>, 8> sizes{{{"vocab_size", c.vocab_size}, {"hidden_size", c.hidden_size},
       {"intermediate_size", c.intermediate_size}, {"num_hidden_layers", c.num_layers}, {"num_attention_heads", c.num_heads},
       {"num_key_value_heads", c.num_kv_heads}, {"head_dim", c.head_dim}, {"max_position_embeddings", c.max_position_embeddings}}};
   for (const auto& [name, value] : sizes) {
-    if (value <= 0 || value > (int64_t{1} << 31)) return fail("{} is {}; a decoder needs a positive size there", name, value);
+    if (value <= 0) return fail("{} is {}; a decoder needs a positive size there", name, value);
+    if (value > (int64_t{1} << 31)) return fail("{} is {}, more than any model has", name, value);
   }
   if (c.num_layers > 4096) return fail("num_hidden_layers is {}, more than any model has", c.num_layers);
   if (c.num_heads % c.num_kv_heads != 0) {
@@ -52,6 +88,8 @@ base::Status check(const DecoderConfig& c) {
   if (c.head_dim % 2 != 0) return fail("head_dim {} is odd; rotary embedding needs pairs", c.head_dim);
   if (!(c.rms_norm_eps > 0 && c.rms_norm_eps < 1)) return fail("rms_norm_eps {} is not in (0, 1)", c.rms_norm_eps);
   if (!(c.rope.theta > 0) || !(c.rope_sliding.theta > 0)) return fail("rope_theta must be positive");
+  if (!(c.attention_softcap >= 0) || !(c.final_softcap >= 0)) return fail("a soft cap of the logits must be positive");
+  if (c.sliding_window < 0) return fail("sliding_window is {}; it must be positive", c.sliding_window);
   return {};
 }
 
@@ -87,6 +125,9 @@ Result<RopeConfig> rope_from(const json& parameters, RopeConfig rope) {
   rope.high_freq_factor = value_or(parameters, "high_freq_factor", 4.0);
   rope.original_max_position = value_or<int64_t>(parameters, "original_max_position_embeddings", 8192);
   if (!(rope.factor > 0)) return fail("rope scaling factor {} must be positive", rope.factor);
+  if (type == "llama3" && !(rope.low_freq_factor > 0 && rope.low_freq_factor < rope.high_freq_factor && rope.original_max_position > 0)) {
+    return fail("rope scaling llama3 needs 0 < low_freq_factor < high_freq_factor and a positive original_max_position_embeddings");
+  }
   return rope;
 }
 
@@ -113,7 +154,7 @@ base::Status read_rope(const json& j, DecoderConfig& c) {
   return {};
 }
 
-void read_sliding(const json& j, DecoderConfig& c) {
+base::Status read_sliding(const json& j, DecoderConfig& c) {
   c.sliding_window = value_or<int64_t>(j, "sliding_window", 0);
   if (c.family == DecoderFamily::kLlama) c.sliding_window = 0;
   const bool qwen = c.family == DecoderFamily::kQwen2 || c.family == DecoderFamily::kQwen3;
@@ -124,8 +165,18 @@ void read_sliding(const json& j, DecoderConfig& c) {
     for (int64_t i = 0; i < c.num_layers; ++i) c.sliding[i] = i >= first;
   }
   const auto types = j.find("layer_types");
-  if (types == j.end() || !types->is_array() || static_cast<int64_t>(types->size()) != c.num_layers || c.sliding_window <= 0) return;
-  for (int64_t i = 0; i < c.num_layers; ++i) c.sliding[i] = (*types)[i] == "sliding_attention";
+  if (types == j.end() || types->is_null()) return {};
+  if (!types->is_array() || static_cast<int64_t>(types->size()) != c.num_layers) {
+    return fail("layer_types must name a type for each of the {} layers", c.num_layers);
+  }
+  for (int64_t i = 0; i < c.num_layers; ++i) {
+    const json& type = (*types)[i];
+    if (type != "sliding_attention" && type != "full_attention") {
+      return fail("layer_types has {}; supported are full_attention and sliding_attention", type.dump().substr(0, 40));
+    }
+    c.sliding[i] = c.sliding_window > 0 && type == "sliding_attention";
+  }
+  return {};
 }
 
 void read_ids(const json& j, DecoderConfig& c) {
@@ -170,6 +221,8 @@ Result<DecoderConfig> decoder_config_from_json(const json& outer) {
   if (!family) return pass(family);
   c.family = *family;
   const bool gemma = c.family == DecoderFamily::kGemma2 || c.family == DecoderFamily::kGemma3;
+  if (auto sound = check_types(j); !sound) return pass(sound);
+  if (auto sound = check_supported(outer.contains("quantization_config") ? outer : j, gemma); !sound) return pass(sound);
   c.vocab_size = value_or<int64_t>(j, "vocab_size", gemma ? 262208 : 0);
   c.hidden_size = value_or<int64_t>(j, "hidden_size", 0);
   c.intermediate_size = value_or<int64_t>(j, "intermediate_size", 0);
@@ -186,12 +239,17 @@ Result<DecoderConfig> decoder_config_from_json(const json& outer) {
   c.mlp_bias = value_or(j, "mlp_bias", false);
   apply_family(c);
   if (auto valid = check(c); !valid) return pass(valid);
+  if (gemma && !(value_or(j, "query_pre_attn_scalar", 256.0) > 0)) return fail("query_pre_attn_scalar must be positive");
   c.attention_scale = 1.0 / std::sqrt(gemma ? value_or(j, "query_pre_attn_scalar", 256.0) : static_cast<double>(c.head_dim));
   if (gemma) {
-    c.attention_softcap = value_or(j, "attn_logit_softcapping", c.family == DecoderFamily::kGemma2 && !j.contains("attn_logit_softcapping") ? 50.0 : 0.0);
-    c.final_softcap = value_or(j, "final_logit_softcapping", c.family == DecoderFamily::kGemma2 && !j.contains("final_logit_softcapping") ? 30.0 : 0.0);
+    // Only Gemma 2 caps where nothing is said; null means no cap.
+    const auto cap = [&](const char* key, double gemma2) {
+      return value_or(j, key, c.family == DecoderFamily::kGemma2 && !j.contains(key) ? gemma2 : 0.0);
+    };
+    c.attention_softcap = cap("attn_logit_softcapping", 50.0);
+    c.final_softcap = cap("final_logit_softcapping", 30.0);
   }
-  read_sliding(j, c);
+  if (auto sliding = read_sliding(j, c); !sliding) return pass(sliding);
   if (auto rope = read_rope(j, c); !rope) return pass(rope);
   read_ids(j, c);
   if (auto valid = check(c); !valid) return pass(valid);
@@ -278,7 +336,7 @@ json decoder_config_to_json(const DecoderConfig& c, const std::string& torch_dty
   j[gemma ? "hidden_activation" : "hidden_act"] = gemma ? "gelu_pytorch_tanh" : "silu";
   if (c.family == DecoderFamily::kLlama) j["mlp_bias"] = c.mlp_bias;
   if (gemma) {
-    j["query_pre_attn_scalar"] = 1.0 / (c.attention_scale * c.attention_scale);
+    j["query_pre_attn_scalar"] = std::llround(1.0 / (c.attention_scale * c.attention_scale));  // Transformers 5 takes nothing but whole numbers
     j["attn_logit_softcapping"] = c.attention_softcap > 0 ? json(c.attention_softcap) : json();
     j["final_logit_softcapping"] = c.final_softcap > 0 ? json(c.final_softcap) : json();
   }

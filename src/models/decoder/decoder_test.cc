@@ -100,6 +100,12 @@ TEST_P(TinyModel, BothLayoutsOfTheConfigurationMeanTheSame) {
 INSTANTIATE_TEST_SUITE_P(Families, TinyModel,
                          ::testing::Values("llama_mha", "llama_gqa", "llama_linear", "qwen2", "qwen3", "gemma2", "gemma3"));
 
+// $DEEPSEEK_GEMMA, else where `pull` puts it.
+base::fs::path gemma() {
+  if (const char* path = std::getenv("DEEPSEEK_GEMMA")) return path;
+  return base::cache_directory() / "models/gemma-3-270m/gemma-3-270m-q4_k_m.gguf";
+}
+
 TEST(Config, RefusesWhatItCannotRun) {
   const auto message = [](const std::string& text) {
     auto config = decoder_config_from_json(*base::parse_json(text));
@@ -114,10 +120,45 @@ TEST(Config, RefusesWhatItCannotRun) {
   EXPECT_EQ(message("[]"), "config.json is no JSON object");
 }
 
-// $DEEPSEEK_GEMMA, else where `pull` puts it.
-base::fs::path gemma() {
-  if (const char* path = std::getenv("DEEPSEEK_GEMMA")) return path;
-  return base::cache_directory() / "models/gemma-3-270m/gemma-3-270m-q4_k_m.gguf";
+// A sound configuration with one field changed.
+std::string refusal(const std::string& model, const std::string& key, const nlohmann::ordered_json& value) {
+  auto json = *base::parse_json(*base::read_file(kModels + model + "/config.json"));
+  json[key] = value;
+  auto config = decoder_config_from_json(json);
+  return config ? "accepted" : config.error().message;
+}
+
+TEST(Config, RefusesWhatWouldSilentlyBeComputedOtherwise) {
+  EXPECT_EQ(refusal("llama_gqa", "hidden_act", "silu"), "accepted");
+  EXPECT_EQ(refusal("llama_gqa", "sliding_window", nullptr), "accepted");
+  EXPECT_EQ(refusal("llama_gqa", "vocab_size", "many"), "vocab_size is \"many\", which is no whole number");
+  EXPECT_EQ(refusal("llama_gqa", "vocab_size", 1e30), "vocab_size is 1e+30, which is no whole number");
+  EXPECT_EQ(refusal("llama_gqa", "vocab_size", 1'000'000'000'000'000'000), "vocab_size is 1000000000000000000, more than any model has");
+  EXPECT_EQ(refusal("llama_gqa", "rms_norm_eps", "1e-6"), "rms_norm_eps is \"1e-6\", which is no number");
+  EXPECT_EQ(refusal("llama_gqa", "hidden_act", "relu"), "hidden_act 'relu' is not supported; a model of this kind has silu");
+  EXPECT_NE(refusal("llama_gqa", "quantization_config", {{"quant_method", "gptq"}}).find("quantised by 'gptq'"), std::string::npos);
+  EXPECT_NE(refusal("llama_gqa", "rope_parameters", {{"rope_type", "llama3"}, {"low_freq_factor", 2}, {"high_freq_factor", 2}}).find("llama3 needs"),
+            std::string::npos);
+  EXPECT_EQ(refusal("gemma3", "query_pre_attn_scalar", 0), "query_pre_attn_scalar must be positive");
+  EXPECT_EQ(refusal("gemma3", "final_logit_softcapping", -3), "a soft cap of the logits must be positive");
+  EXPECT_EQ(refusal("gemma3", "sliding_window", -3), "sliding_window is -3; it must be positive");
+  EXPECT_NE(refusal("gemma3", "layer_types", {"full_attention"}).find("for each of the"), std::string::npos);
+}
+
+TEST(Config, IsWrittenWithTheTypesThatTransformersChecks) {
+  for (const char* model : {"gemma2", "gemma3"}) {
+    const auto config = read_decoder_config(kModels + model);
+    ASSERT_TRUE(config) << config.error().message;
+    EXPECT_TRUE(decoder_config_to_json(*config, "float32")["query_pre_attn_scalar"].is_number_integer()) << model;
+  }
+}
+
+TEST(Weights, KnowTheTypeInWhichTheyLoseNothing) {
+  EXPECT_EQ(*stored_dtype(kModels + "llama_gqa"), at::kFloat);
+  if (base::fs::exists(gemma())) {
+    EXPECT_EQ(*stored_dtype(gemma()), at::kBFloat16);
+  }
+  EXPECT_FALSE(stored_dtype("/nonexistent"));
 }
 
 TEST(Gemma3_270M, LogitsEqualTransformers) {

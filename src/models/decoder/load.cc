@@ -242,6 +242,21 @@ Result<std::unique_ptr<Decoder>> load_decoder(const fs::path& path, const Decode
   return path.extension() == ".gguf" ? load_gguf(path, options) : load_directory(path, options);
 }
 
+Result<at::ScalarType> stored_dtype(const fs::path& path) {
+  const auto widest = [](const std::vector<formats::TensorInfo>& tensors) {
+    const auto wide = [](const auto& info) { return info.shape.size() == 2 && info.type == formats::DType::kF32; };
+    return std::any_of(tensors.begin(), tensors.end(), wide) ? at::kFloat : at::kBFloat16;
+  };
+  if (path.extension() == ".gguf") {
+    auto gguf = formats::Gguf::open(path);
+    if (!gguf) return pass(gguf);
+    return widest(gguf->tensors());
+  }
+  auto tensors = formats::SafeTensors::open(path);
+  if (!tensors) return pass(tensors);
+  return widest(tensors->tensors());
+}
+
 std::unique_ptr<Decoder> random_decoder(const DecoderConfig& c, const DecoderLoadOptions& options, uint64_t seed) {
   uint64_t counter = seed * 1000003;
   const auto random = [&](std::vector<int64_t> shape) {

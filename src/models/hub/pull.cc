@@ -1,8 +1,4 @@
 // Downloads from a model hub into the cache layout that Transformers shares: blobs, refs, snapshots.
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -11,7 +7,9 @@
 #include <regex>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "base/text.h"
+#include "models/hub/lock.h"
 #include "models/hub/packaged.h"
 #include "models/hub/places.h"
 #include "models/hub/transfer.h"
@@ -37,7 +35,11 @@ struct RemoteFile {
 struct Listing {
   std::string sha;
   std::vector<RemoteFile> files;
-  uint64_t total = 0;
+  bool pickled = false;  // has pytorch_model*.bin
+
+  [[nodiscard]] bool has(const char* ending) const {
+    return std::any_of(files.begin(), files.end(), [&](const auto& file) { return file.name.ends_with(ending); });
+  }
 };
 
 bool is_hex(const std::string& text, size_t least, size_t most) {
@@ -51,12 +53,16 @@ bool is_wanted(const std::string& name) {
 
 struct Hub {
   std::string endpoint, token, repository, revision;
-  [[nodiscard]] std::string url(const std::string& sha, const std::string& file) const { return endpoint + "/" + repository + "/resolve/" + sha + "/" + file; }
+  [[nodiscard]] std::string url(const std::string& sha, const std::string& file) const {
+    return endpoint + "/" + repository + "/resolve/" + sha + "/" + file;
+  }
 };
 
 Status explain(const Hub& hub, long status) {
   if (status == 401 || status == 403) {
-    return fail("{} asks for permission (status {}): accept the model's terms on its page at {}, then set HF_TOKEN to a token of yours", hub.repository, status, hub.endpoint);
+    return fail("{} asks for permission (status {}): check the name, accept the model's terms on its page {}/{}, then set HF_TOKEN to {}",
+                hub.repository, status, hub.endpoint, hub.repository,
+                hub.token.empty() ? "a token of yours" : "a token that may read it; the one that is set may not");
   }
   if (status == 404) return fail("{} has no model {} with a revision '{}'", hub.endpoint, hub.repository, hub.revision);
   return fail("{} answers with status {} for {}", hub.endpoint, status, hub.repository);
@@ -76,8 +82,14 @@ Status ask(const Hub& hub, const std::string& sha, RemoteFile& file) {
   return {};
 }
 
-Result<Listing> list(const Hub& hub) {
-  auto reply = fetch_text(hub.endpoint + "/api/models/" + hub.repository + "/revision/" + hub.revision + "?blobs=true", hub.token);
+// "refs/pr/1" is one part of an address.
+std::string escaped(std::string revision) {
+  for (size_t at = 0; (at = revision.find('/', at)) != std::string::npos; at += 3) revision.replace(at, 1, "%2F");
+  return revision;
+}
+
+Result<Json> ask_api(const Hub& hub, const std::string& query) {
+  auto reply = fetch_text(hub.endpoint + "/api/models/" + hub.repository + query, hub.token);
   if (!reply) return base::pass(reply);
   if (reply->status != 200) {
     auto status = explain(hub, reply->status);
@@ -85,60 +97,81 @@ Result<Listing> list(const Hub& hub) {
   }
   auto json = base::parse_json(reply->body);
   if (!json) return base::within(hub.endpoint, json.error());
+  return json;
+}
+
+Result<Listing> list(const Hub& hub) {
+  auto json = ask_api(hub, "/revision/" + escaped(hub.revision) + "?blobs=true");
+  if (!json) return base::pass(json);
   Listing out;
   try {
     out.sha = json->at("sha").get<std::string>();
     if (!is_hex(out.sha, 40, 64)) return fail("{} names a revision that is no hash: '{}'", hub.endpoint, out.sha.substr(0, 80));
     for (const auto& entry : json->at("siblings")) {
       RemoteFile file{entry.at("rfilename").get<std::string>(), "", 0};
+      out.pickled = out.pickled || (file.name.starts_with("pytorch_model") && file.name.ends_with(".bin"));
       if (!is_wanted(file.name)) continue;  // also whatever tries to leave the folder
       const auto lfs = entry.find("lfs");
-      if (lfs != entry.end() && lfs->is_object()) {
-        file.etag = lfs->value("sha256", "");
-        file.size = lfs->value("size", uint64_t{0});
-      } else {
-        file.etag = entry.value("blobId", "");
-        file.size = entry.value("size", uint64_t{0});
-      }
+      const bool large = lfs != entry.end() && lfs->is_object();
+      file.etag = large ? lfs->value("sha256", "") : entry.value("blobId", "");
+      file.size = (large ? *lfs : entry).value("size", uint64_t{0});
       if (file.etag.empty()) {
         if (auto done = ask(hub, out.sha, file); !done) return base::pass(done);
       }
       if (!is_hex(file.etag, 40, 64)) return fail("{} gives no usable checksum for {}", hub.endpoint, file.name);
-      out.total += file.size;
       out.files.push_back(std::move(file));
     }
   } catch (const nlohmann::json::exception& error) {
     return fail("{} gives a listing that is not understood: {}", hub.endpoint, error.what());
   }
-  const auto has = [&](const char* ending) { return std::any_of(out.files.begin(), out.files.end(), [&](const auto& file) { return file.name.ends_with(ending); }); };
-  if (!has("config.json")) return fail("{} holds no config.json: it is no model of this kind", hub.repository);
-  if (!has(".safetensors")) return fail("{} has no safetensors weights; other weight files are not read", hub.repository);
-  // Weights last: a folder that has them is whole.
-  std::stable_sort(out.files.begin(), out.files.end(), [](const auto& a, const auto& b) { return a.name.ends_with(".safetensors") < b.name.ends_with(".safetensors"); });
+  if (!out.has("config.json")) return fail("{} holds no config.json: it is no model of this kind", hub.repository);
+  // Weights after the texts, their index last: a folder that has model.safetensors or the index is whole.
+  const auto rank = [](const RemoteFile& file) { return file.name.ends_with(".index.json") ? 2 : file.name.ends_with(".safetensors") ? 1 : 0; };
+  std::stable_sort(out.files.begin(), out.files.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   return out;
 }
 
-// One process at a time for a model; others wait.
-class Lock {
- public:
-  explicit Lock(const fs::path& path) : fd_(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644)) {
-    if (fd_ >= 0) ::flock(fd_, LOCK_EX);
+// The open pull request with which the hub's own converter offers safetensors; "" where there is none. Transformers looks there too
+// and trusts no other author.
+std::string converted_revision(const Hub& hub) {
+  constexpr const char* kConverter = "SFconvertbot";
+  auto json = ask_api(hub, std::string("/discussions?p=0&type=pull_request&status=open&author=") + kConverter);
+  if (!json || !json->is_object() || !json->contains("discussions")) return "";
+  try {
+    for (const auto& entry : json->at("discussions")) {
+      const bool converted = entry.value("title", "") == "Adding `safetensors` variant of this model" && entry.value("isPullRequest", false);
+      if (converted && entry.value("status", "") == "open" && entry.at("author").value("name", "") == kConverter) {
+        return fmt::format("refs/pr/{}", entry.at("num").get<uint32_t>());
+      }
+    }
+  } catch (const nlohmann::json::exception&) {  // no answer that helps
   }
-  ~Lock() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Lock(const Lock&) = delete;
-  Lock& operator=(const Lock&) = delete;
+  return "";
+}
 
- private:
-  int fd_;
-};
+// What to fetch. A repository whose weights are pickled is taken in its converted form; `hub` then names that revision.
+Result<Listing> choose(Hub& hub) {
+  auto listing = list(hub);
+  if (!listing || listing->has(".safetensors")) return listing;
+  if (!listing->pickled) return fail("{} has no safetensors weights; other weight files are not read", hub.repository);
+  const std::string converted = hub.revision == "main" ? converted_revision(hub) : "";
+  if (converted.empty()) {
+    return fail("{} has no safetensors weights, only pickled ones, which may run code when they are read: save it as safetensors with Transformers "
+                "(from_pretrained, save_pretrained) and name that directory", hub.repository);
+  }
+  base::log_info(fmt::format("{}: main holds pickled weights, which may run code; taking the hub's own safetensors copy of them, {}",
+                             hub.repository, converted));
+  hub.revision = converted;
+  listing = list(hub);
+  if (listing && !listing->has(".safetensors")) return fail("{} has no safetensors weights at {} either", hub.repository, converted);
+  return listing;
+}
 
 Status verify(const fs::path& file, const RemoteFile& remote) {
   auto sum = remote.etag.size() == 64 ? sha256_of(file) : git_blob_sha1_of(file);
   if (!sum) return base::pass(sum);
-  if (*sum != remote.etag) return fail("{} has the checksum {}, the hub says {}: the download is damaged and was removed, try again", remote.name, *sum, remote.etag);
-  return {};
+  if (*sum == remote.etag) return {};
+  return fail("{} has the checksum {}, the hub says {}: the download is damaged and was removed, try again", remote.name, *sum, remote.etag);
 }
 
 Status fetch_blob(const Hub& hub, const Listing& listing, const RemoteFile& remote, const fs::path& home, const PullOptions& options) {
@@ -150,7 +183,9 @@ Status fetch_blob(const Hub& hub, const Listing& listing, const RemoteFile& remo
     if (auto done = base::write_file_atomically(partial, ""); !done) return done;
   }
   if (remote.size > 0) {
-    if (auto done = fetch_file(hub.url(listing.sha, remote.name), hub.token, partial, remote.size, progress); !done) return done;
+    auto status = fetch_file(hub.url(listing.sha, remote.name), hub.token, partial, remote.size, progress);
+    if (!status) return base::pass(status);
+    if (*status >= 400) return explain(hub, *status);
   }
   if (auto sound = verify(partial, remote); !sound) {
     fs::remove(partial, error);
@@ -164,19 +199,18 @@ Status fetch_blob(const Hub& hub, const Listing& listing, const RemoteFile& remo
 
 Status link(const fs::path& snapshot, const RemoteFile& remote) {
   std::error_code error;
-  const fs::path link = snapshot / remote.name;
-  if (fs::is_symlink(link, error) || fs::exists(link, error)) fs::remove(link, error);
-  fs::create_symlink(fs::path("../..") / "blobs" / remote.etag, link, error);
+  const fs::path link = snapshot / remote.name, target = fs::path("../..") / "blobs" / remote.etag;
+  if (fs::read_symlink(link, error) == target) return {};  // somebody may be reading it
+  fs::remove(link, error);
+  fs::create_symlink(target, link, error);
   if (error) return fail("cannot create {}: {}", link.string(), error.message());
   return {};
 }
 
-Status make_folders(const fs::path& home, const std::string& sha) {
-  for (const auto& folder : {home / "blobs", home / "refs", home / "snapshots" / sha}) {
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (error) return fail("cannot create {}: {}; name another place with --cache_dir or HF_HUB_CACHE", folder.string(), error.message());
-  }
+Status make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return fail("cannot create {}: {}; name another place with --cache_dir or HF_HUB_CACHE", folder.string(), error.message());
   return {};
 }
 
@@ -197,21 +231,23 @@ Status check_space(const fs::path& home, const Listing& listing) {
   return {};
 }
 
-Result<fs::path> pull_repository(const Hub& hub, const fs::path& cache, const PullOptions& options) {
+Result<fs::path> pull_repository(Hub hub, const fs::path& cache, const PullOptions& options) {
   const fs::path home = cache / cache_name(hub.repository);
-  auto listing = list(hub);
+  auto listing = choose(hub);
   if (!listing) return base::pass(listing);
-  if (auto done = make_folders(home, listing->sha); !done) return base::pass(done);
-  const Lock lock(home / ".pull.lock");
+  const fs::path ref = home / "refs" / hub.revision;
+  for (const auto& folder : {home / "blobs", ref.parent_path(), home / "snapshots" / listing->sha}) {
+    if (auto done = make_folder(folder); !done) return base::pass(done);
+  }
+  auto lock = PullLock::take(home / ".pull.lock", hub.repository);
+  if (!lock) return base::pass(lock);
   if (auto done = check_space(home, *listing); !done) return base::pass(done);
   const fs::path snapshot = home / "snapshots" / listing->sha;
   for (const auto& file : listing->files) {
     if (auto done = fetch_blob(hub, *listing, file, home, options); !done) return base::within(hub.repository, done.error());
     if (auto done = link(snapshot, file); !done) return base::pass(done);
   }
-  if (hub.revision.find('/') == std::string::npos) {
-    if (auto done = base::write_file_atomically(home / "refs" / hub.revision, listing->sha); !done) return base::pass(done);
-  }
+  if (auto done = base::write_file_atomically(ref, listing->sha); !done) return base::pass(done);
   return snapshot;
 }
 
@@ -231,16 +267,20 @@ Result<fs::path> pull_model(const std::string& name, const PullOptions& options)
     std::vector<std::string> names;
     for (const auto& known : registry()) names.push_back(known.name);
     const std::string near = base::nearest(name, names);
-    return refuse("'{}' is neither a known name nor owner/name{}; \"deepseek-cli pull --list\" shows the names", name, near.empty() ? "" : "; did you mean '" + near + "'?");
+    return refuse("'{}' is neither a known name nor owner/name{}; \"deepseek-cli pull --list\" shows the names", name,
+                  near.empty() ? "" : "; did you mean '" + near + "'?");
   }
   static const std::regex kRevision("[A-Za-z0-9][A-Za-z0-9._/-]{0,199}");
-  if (!std::regex_match(options.revision, kRevision) || options.revision.find("..") != std::string::npos) return refuse("'{}' is no revision", options.revision);
+  if (!std::regex_match(options.revision, kRevision) || options.revision.find("..") != std::string::npos) {
+    return refuse("'{}' is no revision", options.revision);
+  }
   const fs::path cache = options.cache.empty() ? hub_cache() : options.cache;
   if (const char* offline = std::getenv("HF_HUB_OFFLINE"); offline != nullptr && std::strchr("1tTyY", *offline) != nullptr && *offline != 0) {
     if (const auto found = cached_snapshot(cache, repository); !found.empty()) return found;
     return fail("{} is not in the cache and HF_HUB_OFFLINE forbids to fetch it", repository);
   }
-  Hub hub{first_of(options.endpoint, "HF_ENDPOINT", kDefaultEndpoint), options.token.empty() ? hub_token() : options.token, repository, options.revision};
+  Hub hub{first_of(options.endpoint, "HF_ENDPOINT", kDefaultEndpoint), options.token.empty() ? hub_token() : options.token, repository,
+          options.revision};
   while (hub.endpoint.ends_with('/')) hub.endpoint.pop_back();
   return pull_repository(hub, cache, options);
 }

@@ -34,7 +34,8 @@ const std::vector<RegistryEntry>& registry() {
 
 const RegistryEntry* find_entry(const std::string& name) {
   const auto& entries = registry();
-  const auto found = std::find_if(entries.begin(), entries.end(), [&](const auto& entry) { return entry.name == name || (!entry.repository.empty() && entry.repository == name); });
+  const auto called = [&](const RegistryEntry& entry) { return !name.empty() && (entry.name == name || entry.repository == name); };
+  const auto found = std::find_if(entries.begin(), entries.end(), called);
   return found == entries.end() ? nullptr : &*found;
 }
 

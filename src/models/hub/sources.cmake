@@ -1,6 +1,6 @@
 list(APPEND DEEPSEEK_MODELS_SOURCES hub/registry.cc hub/places.cc)
 if(DEEPSEEK_HUB)
-  list(APPEND DEEPSEEK_MODELS_SOURCES hub/pull.cc hub/packaged.cc hub/transfer.cc)
+  list(APPEND DEEPSEEK_MODELS_SOURCES hub/pull.cc hub/lock.cc hub/packaged.cc hub/transfer.cc)
   list(APPEND DEEPSEEK_MODELS_LIBRARIES CURL::libcurl OpenSSL::Crypto)
 else()
   list(APPEND DEEPSEEK_MODELS_SOURCES hub/no_pull.cc)

@@ -12,6 +12,8 @@
 #include <memory>
 #include <thread>
 
+#include "base/signals.h"
+
 namespace deepseek::models {
 namespace {
 
@@ -32,10 +34,12 @@ struct CloseFile {
   void operator()(std::FILE* file) const { std::fclose(file); }
 };
 
-void pause_before(int attempt) {
+// Waits before the next attempt; false where Ctrl-C ended the wait.
+bool pause_before(int attempt) {
   const char* unit = std::getenv("DEEPSEEK_RETRY_MS");  // tests wait less
-  const long base_ms = unit != nullptr ? std::atol(unit) : 1000;
-  std::this_thread::sleep_for(std::chrono::milliseconds(base_ms << attempt));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds((unit != nullptr ? std::atol(unit) : 1000) << attempt);
+  while (!base::interrupted() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  return !base::interrupted();
 }
 
 bool may_pass(CURLcode code, long status) {
@@ -97,6 +101,8 @@ size_t take_header(char* data, size_t size, size_t count, void* out) {
   }
   return size * count;
 }
+
+int until_interrupted(void*, curl_off_t, curl_off_t, curl_off_t, curl_off_t) { return base::interrupted() ? 1 : 0; }
 
 std::string reason_of(const Session& session, CURLcode code) { return session.error[0] != 0 ? session.error : curl_easy_strerror(code); }
 
@@ -174,24 +180,25 @@ Result<Reply> fetch_text(const std::string& url, const std::string& token, bool 
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, &sink);
     curl_easy_setopt(curl, head ? CURLOPT_NOBODY : CURLOPT_FOLLOWLOCATION, 1L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, until_interrupted);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
     const CURLcode code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply.status);
-    if (may_pass(code, reply.status) && attempt + 1 < kAttempts) {
-      pause_before(attempt);
-      continue;
-    }
+    if (may_pass(code, reply.status) && attempt + 1 < kAttempts && pause_before(attempt)) continue;
+    if (base::interrupted()) return fail(kInterrupted);
     if (code != CURLE_OK) return fail("cannot reach {}: {}", url, reason_of(*transfer, code));
     return reply;
   }
 }
 
-base::Status fetch_file(const std::string& url, const std::string& token, const fs::path& path, uint64_t size, const std::function<bool(uint64_t)>& progress) {
+Result<long> fetch_file(const std::string& url, const std::string& token, const fs::path& path, uint64_t size,
+                        const std::function<bool(uint64_t)>& progress) {
   for (int attempt = 0;; ++attempt) {
     const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "ab"));
     if (!file) return fail("cannot write {}: {}", path.string(), std::strerror(errno));
     std::fseek(file.get(), 0, SEEK_END);
     FileSink sink{.file = file.get(), .curl = nullptr, .had = static_cast<uint64_t>(std::ftell(file.get())), .limit = size, .progress = &progress};
-    if (size > 0 && sink.had == size) return {};
+    if (size > 0 && sink.had == size) return 200;
     if (size > 0 && sink.had > size) {
       if (::ftruncate(::fileno(file.get()), 0) != 0) return fail("cannot write {}: {}", path.string(), std::strerror(errno));
       sink.had = 0;
@@ -216,18 +223,19 @@ base::Status fetch_file(const std::string& url, const std::string& token, const 
       if (::ftruncate(::fileno(file.get()), 0) != 0) return fail("cannot write {}: {}", path.string(), std::strerror(errno));
       continue;
     }
-    if (sink.interrupted) return fail("interrupted; what was fetched is kept, the same command goes on");
+    if (sink.interrupted) return fail(kInterrupted);
     if (sink.too_long) return fail("{} is longer than the {} bytes that were announced", url, size);
     if (code == CURLE_WRITE_ERROR || !flushed) return fail("cannot write {}: {}", path.string(), std::strerror(trouble != 0 ? trouble : errno));
     const bool whole = code == CURLE_OK && (status == 200 || status == 206) && (size == 0 || sink.had + sink.written == size);
-    if (whole) return {};
+    if (whole && ::fsync(::fileno(file.get())) != 0) return fail("cannot write {}: {}", path.string(), std::strerror(errno));
+    if (whole) return status;
     if ((may_pass(code, status) || code == CURLE_OK) && (status < 400 || status == 429 || status >= 500) && attempt + 1 < kAttempts) {
       if (sink.written > 0) attempt = -1;  // it moves: begin to count anew
-      pause_before(std::max(attempt, 0));
+      if (!pause_before(std::max(attempt, 0))) return fail(kInterrupted);
       continue;
     }
     if (code != CURLE_OK) return fail("lost the connection to {}: {}; what was fetched is kept, the same command goes on", url, reason_of(*transfer, code));
-    if (status >= 400) return fail("{} answers with status {}", url, status);
+    if (status >= 400) return status;
     return fail("{} ended after {} of {} bytes; the same command goes on", url, sink.had + sink.written, size);
   }
 }

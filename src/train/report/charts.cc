@@ -141,7 +141,7 @@ std::vector<Chart> make_charts(const RunRecord& run) {
   const std::vector<Point> loss = points_of(run.steps, "loss");
   std::vector<Chart> charts = {
       {"loss", "Loss", "loss", false, {{"each step", Mark::kFaintLine, 1, thinned(loss)},
-                                       {"training, smoothed", Mark::kLine, 1, thinned(smoothed(loss))},
+                                       {"training, smoothed (faint: each step)", Mark::kLine, 1, thinned(smoothed(loss))},
                                        {"held-out", Mark::kPoints, 2, thinned(points_of(run.evaluations, "loss"))}}, stages},
       {"learning_rate", "Learning rate", "learning rate", true,
        {{"learning rate", Mark::kLine, 1, thinned(points_of(run.steps, "learning_rate"))}}, {}},
@@ -164,14 +164,13 @@ std::string to_svg(const Chart& chart) {
   if (chart.series.size() < 2) return svg;
   svg += "<p class=\"legend\">";
   for (const Series& series : chart.series) {
-    svg += fmt::format("<span class=\"c{}{}\">{}</span> ", series.colour, series.mark == Mark::kFaintLine ? " faint" : "",
-                       escape_html(series.name));
+    if (series.mark != Mark::kFaintLine) svg += fmt::format("<span class=\"c{}\">{}</span> ", series.colour, escape_html(series.name));
   }
   return svg + "</p>";
 }
 
 Json to_vega_lite(const Chart& chart) {
-  Json layers = Json::array(), names = Json::array(), colours = Json::array();
+  Json layers = Json::array(), names = Json::array(), colours = Json::array(), legend = Json::array();
   if (!chart.stages.empty()) {
     Json values = Json::array();
     for (const StageMark& stage : chart.stages) values.push_back({{"step", stage.step}, {"label", stage.label}});
@@ -187,9 +186,10 @@ Json to_vega_lite(const Chart& chart) {
     layers.push_back(vega_layer(chart, series));
     names.push_back(series.name);
     colours.push_back(series.colour);
+    if (series.mark != Mark::kFaintLine) legend.push_back(series.name);
   }
   // The page fills in colours and theme: usermeta tells it which.
-  return {{"width", "container"}, {"height", 240}, {"layer", layers}, {"usermeta", {{"names", names}, {"colours", colours}}}};
+  return {{"width", "container"}, {"height", 240}, {"layer", layers}, {"usermeta", {{"names", names}, {"colours", colours}, {"legend", legend}}}};
 }
 
 std::string escape_html(const std::string& text) {

@@ -13,7 +13,7 @@ body { margin: 0 auto; padding: 32px 20px 60px; max-width: 980px; background: va
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 24px; margin: 0 0 4px; overflow-wrap: anywhere; } h2 { font-size: 17px; margin: 34px 0 10px; }
 p.sub, .note { color: var(--soft); margin: 0; overflow-wrap: anywhere; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 12px; margin: 24px 0 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(210px, 44%), 1fr)); gap: 12px; margin: 24px 0 0; }
 .tile, .chart, .table { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 .tile { padding: 12px 16px; } .tile b { display: block; font-size: 23px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: 13px; } .good b { color: var(--good); }
@@ -32,7 +32,7 @@ code { font: 13px ui-monospace, monospace; overflow-wrap: anywhere; white-space:
 .legend { margin: 4px 0 0; font-size: 13px; color: var(--soft); } .legend span { margin-right: 14px; }
 .legend span::before { content: ""; display: inline-block; width: 14px; height: 3px; margin-right: 6px; vertical-align: 4px;
   background: var(--c1); }
-.legend span.c2::before { background: var(--c2); } .legend span.faint::before { opacity: .35; }
+.legend span.c2::before { background: var(--c2); }
 )css";
 
 const char* const kPageScript = R"js(
@@ -52,7 +52,11 @@ const char* const kPageScript = R"js(
     for (const [id, original] of Object.entries(specs)) {
       const spec = structuredClone(original);
       const scale = { domain: spec.usermeta.names, range: spec.usermeta.colours.map(c => colour("--c" + c)) };
-      for (const layer of spec.layer) if (layer.encoding.color) layer.encoding.color.scale = scale;
+      for (const { encoding } of spec.layer) {
+        if (!encoding.color) continue;
+        encoding.color.scale = scale;
+        if (encoding.color.legend !== null) encoding.color.legend = { values: spec.usermeta.legend, labelLimit: 0 };
+      }
       const options = { config, renderer: "svg", tooltip: { theme: dark.matches ? "dark" : "light" }, actions: false };
       const plot = document.getElementById("plot-" + id), target = document.createElement("div");
       target.className = "plot";

@@ -32,7 +32,9 @@ std::string tile(const std::string& label, const std::string& value, bool good =
 
 std::string title_of(const RunRecord& run) {
   const std::string model = text(run.start, "model");
-  return model.empty() ? "Training run" : model + ": training run";
+  // Of a path the last part is enough; the whole one stands in the command.
+  const std::string name = base::fs::path(model).filename().string();
+  return model.empty() ? "Training run" : (name.empty() ? model : name) + ": training run";
 }
 
 std::string header(const RunRecord& run) {
@@ -41,7 +43,8 @@ std::string header(const RunRecord& run) {
     const std::string value = text(run.start, field);
     if (!value.empty()) sub += (sub.empty() ? "" : " · ") + value;
   }
-  if (whole(run.start, "threads") > 0) sub += " · " + count(run.start, "threads") + " threads";
+  const int64_t threads = whole(run.start, "threads");
+  if (threads > 0) sub += " · " + count(run.start, "threads") + (threads == 1 ? " thread" : " threads");
   return fmt::format("<h1>{}</h1><p class=\"sub\">{}</p>", escape_html(title_of(run)), escape_html(sub));
 }
 

@@ -105,6 +105,16 @@ TEST_F(Report, StandsAbsurdLines) {
   EXPECT_THAT(page, Not(HasSubstr("inf ")));
 }
 
+TEST_F(Report, TheLegendNamesEachColourOnce) {
+  const std::string page = own_part(page_of("{\"type\":\"start\",\"model\":\"some/where/tiny\",\"threads\":1}\n"
+                                            "{\"type\":\"step\",\"step\":1,\"loss\":3}\n{\"type\":\"evaluation\",\"step\":1,\"loss\":2}\n"));
+  if (!vega_script().empty()) {
+    EXPECT_THAT(page, HasSubstr("\"legend\":[\"training, smoothed (faint: each step)\",\"held-out\"]"));
+  }
+  EXPECT_THAT(page, HasSubstr("<h1>tiny: training run</h1>"));
+  EXPECT_THAT(page, HasSubstr("1 thread<"));
+}
+
 TEST_F(Report, AResumedRunForgetsTheStepsAfterItsCheckpoint) {
   const auto run = parse_run(
       "{\"type\":\"step\",\"step\":1,\"loss\":3}\n{\"type\":\"step\",\"step\":2,\"loss\":9}\n{\"type\":\"resume\",\"step\":1}\n"
