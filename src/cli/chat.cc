@@ -1,4 +1,5 @@
 // chat: a conversation that remembers.
+#include <poll.h>
 #include <unistd.h>
 
 #include <iostream>
@@ -32,7 +33,7 @@ class Conversation {
     if (terminal_ && !context_.quiet) base::log_info(std::string("type a question; ") + kHelp);
     for (std::string line;;) {
       if (terminal_) context_.print("> ");
-      if (!std::getline(std::cin, line)) {
+      if (!awaited() || !std::getline(std::cin, line)) {
         if (!resumed()) break;  // Ctrl-C at the prompt: a fresh line
         std::cin.clear();
         ::clearerr(stdin);
@@ -52,6 +53,16 @@ class Conversation {
   }
 
  private:
+  // Waits for a line on the terminal; false after a signal. A read alone would miss one that comes just before it. A terminal hands out
+  // one line at a time, so none waits unseen in the buffer of the stream.
+  bool awaited() const {
+    constexpr int kLook = 100;  // ms
+    for (pollfd input{STDIN_FILENO, POLLIN, 0}; terminal_ && !base::interrupted();) {
+      if (::poll(&input, 1, kLook) > 0) return true;
+    }
+    return !terminal_;
+  }
+
   // After Ctrl-C on a terminal the conversation goes on; true where that was the case.
   bool resumed() const {
     if (!terminal_ || !base::interrupted()) return false;
