@@ -38,18 +38,6 @@ DEEPSEEK_VECTOR_CLONES void multiply_by(float* x, float factor, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
-DEEPSEEK_VECTOR_CLONES float product_sum(const float* a, const float* b, int64_t n) {
-  float lanes[16] = {};
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int64_t j = 0; j < 16; ++j) lanes[j] += a[i + j] * b[i + j];
-  }
-  float sum = 0;
-  for (const float lane : lanes) sum += lane;
-  for (; i < n; ++i) sum += a[i] * b[i];
-  return sum;
-}
-
 DEEPSEEK_VECTOR_CLONES void score_gradient(const float* p, float mean, float scale, float* g, int64_t n) {
   for (int64_t i = 0; i < n; ++i) g[i] = scale * p[i] * (g[i] - mean);
 }
@@ -103,7 +91,7 @@ void causal_softmax_backward(const at::Tensor& probabilities, const CausalSoftma
       T* out = data_of<T>(gradient) + r * keys;
       load_row(data_of<T>(probabilities) + r * keys + begin, p.data(), end - begin);
       load_row(out + begin, g.data(), end - begin);
-      score_gradient(p.data(), product_sum(p.data(), g.data(), end - begin), static_cast<float>(options.scale), g.data(), end - begin);
+      score_gradient(p.data(), sum_of_products(p.data(), g.data(), end - begin), static_cast<float>(options.scale), g.data(), end - begin);
       std::fill(out, out + begin, T{0});
       store_row(g.data(), out + begin, end - begin);
       std::fill(out + end, out + keys, T{0});

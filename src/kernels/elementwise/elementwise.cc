@@ -24,18 +24,6 @@ constexpr int64_t kGrain = 4096;  // elements per task, below which a second thr
 
 int64_t rows_per_task(int64_t width) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(width, 1)); }
 
-DEEPSEEK_VECTOR_CLONES float sum_of_products(const float* a, const float* b, int64_t n) {
-  float lanes[16] = {};
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int64_t j = 0; j < 16; ++j) lanes[j] += a[i + j] * b[i + j];
-  }
-  float sum = 0;
-  for (const float lane : lanes) sum += lane;
-  for (; i < n; ++i) sum += a[i] * b[i];
-  return sum;
-}
-
 DEEPSEEK_VECTOR_CLONES void scale_by(const float* x, const float* weight, float factor, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * factor * weight[i];
 }
@@ -138,6 +126,18 @@ at::Tensor rope_device(const at::Tensor& x, const at::Tensor& positions, const a
 }
 
 }  // namespace
+
+DEEPSEEK_VECTOR_CLONES float sum_of_products(const float* a, const float* b, int64_t n) {
+  float lanes[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int64_t j = 0; j < 16; ++j) lanes[j] += a[i + j] * b[i + j];
+  }
+  float sum = 0;
+  for (const float lane : lanes) sum += lane;
+  for (; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
 
 DEEPSEEK_VECTOR_CLONES void load_row(const float* from, float* to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = from[i];

@@ -20,6 +20,9 @@ void load_row(const uint16_t* from, float* to, int64_t n);
 void store_row(const float* from, float* to, int64_t n);
 void store_row(const float* from, uint16_t* to, int64_t n);
 
+/// Sum of a[i] b[i] in 16 lanes, so that the vector width does not change its order.
+float sum_of_products(const float* a, const float* b, int64_t n);
+
 /// Calls body with a typed null pointer: float* for f32, uint16_t* for bf16. Throws c10::Error for other types.
 template <typename Body>
 void with_element_type(const at::Tensor& x, Body&& body) {
