@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "base/process.h"
 #include "models/adapter/adapter.h"
 #include "models/decoder/load.h"
 #include "train/step.h"
@@ -95,6 +96,7 @@ void serve(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  base::restart_with_brief_spin(argv);
   Options options;
   CLI::App app("Trains on the next batch for every line 'step' on standard input");
   app.add_option("--model", options.model, "Hugging Face directory or .gguf");

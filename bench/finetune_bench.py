@@ -20,14 +20,13 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEFT_TYPES = ("f32", "autocast-bf16", "bf16")
 LOSS_BAR = 0.02
-OURS = {"GOMP_SPINCOUNT": "2000"}  # as deepseek-cli sets it for itself
 
 
 class Side:
     """One program that trains a step at a time."""
 
-    def __init__(self, command, environment=()):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **dict(environment)})
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         while True:
             line = self.process.stdout.readline()
             if line.strip() == "READY":
@@ -108,7 +107,7 @@ def compare(args, name, batches):
     """Alternates both sides and returns (ratios of seconds, largest loss difference, memory ratio)."""
     print(f"{name}:", flush=True)
     dtype = fastest_peft(args, batches)
-    peft, ours = Side(peft_command(args, batches, dtype)), Side(our_command(args, batches), OURS)
+    peft, ours = Side(peft_command(args, batches, dtype)), Side(our_command(args, batches))
     ratios, difference = [], 0.0
     for i in range(args.steps + 1):
         order = (peft, ours) if i % 2 == 0 else (ours, peft)

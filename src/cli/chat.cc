@@ -118,13 +118,7 @@ class Conversation {
     if (!options) return base::pass(options);
     options->sampling.seed += messages_.size();
     if (!model_.chat_template) options->stop.push_back("\nQuestion:");
-    bool begun = false;
-    options->on_text = [&](std::string_view piece) {
-      std::string text(piece);
-      if (!begun) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
-      begun = begun || !text.empty();
-      return context_.print(text);
-    };
+    options->on_text = answer_printer(context_, true);
     return chat_.reply(*ids, *options);
   }
 

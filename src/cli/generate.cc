@@ -61,16 +61,8 @@ Status generate(const Arguments& a, const Context& context) {
   if (!ids) return base::pass(ids);
   auto options = generation_options(a, *model);
   if (!options) return base::pass(options);
-  bool begun = false;
   const bool stream = !a.no_stream && !context.json;
-  if (stream) {
-    options->on_text = [&](std::string_view piece) {
-      std::string text(piece);
-      if (chat && !begun) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
-      begun = begun || !text.empty();
-      return context.print(text);
-    };
-  }
+  if (stream) options->on_text = answer_printer(context, chat);
   auto out = engine::generate(*model->decoder, model->tokenizer, *ids, *options);
   if (!out) return base::pass(out);
   std::string text = out->text;
@@ -84,7 +76,8 @@ Status generate(const Arguments& a, const Context& context) {
                                       {"decode_seconds", out->decode_seconds}};
     context.print(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   } else {
-    context.print(stream ? "\n" : text + "\n");
+    if (!stream) answer_printer(context, false)(text);
+    context.print("\n");
   }
   return {};
 }

@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "base/log.h"
+#include "base/process.h"
 #include "base/signals.h"
 #include "base/text.h"
 #include "cli/command.h"
@@ -113,15 +114,6 @@ int guarded(const std::function<Status()>& work) {
   return kFailed;
 }
 
-// libgomp's threads spin for milliseconds at the end of each loop. On a busy machine that is time which the others need: at a load of
-// 10 a training step took 30 s, and takes 9 s with a short spin, which costs nothing on a quiet one. libgomp reads the setting
-// when it is loaded, so the program starts again, once; where it cannot, it only waits longer.
-void spin_briefly(char** argv) {
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
-  ::setenv("GOMP_SPINCOUNT", "2000", 1);
-  ::execv("/proc/self/exe", argv);
-}
-
 Status set_threads(int threads) {
   if (threads < 0 || threads > 1024) return base::refuse("--threads is {}; use 1 to {}, or 0 for all cores", threads, hardware::cpu().threads());
   at::set_num_threads(threads > 0 ? threads : hardware::cpu().compute_threads());
@@ -182,7 +174,7 @@ int run(int argc, char** argv) {
     base::log_error(explained(program.app, error, arguments));
     return kWrong;
   }
-  if (program.computes) spin_briefly(argv);
+  if (program.computes) base::restart_with_brief_spin(argv);
   if (const int code = report(set_threads(program.context.threads)); code != kDone) return code;
   const int code = guarded(program.chosen);
   if (output_failed && errno != EPIPE) return kFailed;

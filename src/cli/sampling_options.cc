@@ -1,5 +1,9 @@
 #include "cli/sampling_options.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+
 #include "base/signals.h"
 
 namespace deepseek::cli {
@@ -58,6 +62,17 @@ base::Status check_generation(const GenerationArguments& a) {
                       .repetition_penalty = a.repetition_penalty.value_or(1), .presence_penalty = a.presence_penalty.value_or(0),
                       .frequency_penalty = a.frequency_penalty.value_or(0)};
   return engine::validate(options);
+}
+
+std::function<bool(std::string_view)> answer_printer(const Context& context, bool trimmed) {
+  return [&context, trimmed, begun = false, terminal = ::isatty(STDOUT_FILENO) == 1](std::string_view piece) mutable {
+    std::string text(piece);
+    if (trimmed && !begun) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
+    begun = begun || !text.empty();
+    const auto harmful = [](unsigned char c) { return (c < 0x20 && c != '\n' && c != '\t') || c == 0x7F; };
+    if (terminal) std::replace_if(text.begin(), text.end(), harmful, '?');
+    return context.print(text);
+  };
 }
 
 }  // namespace deepseek::cli

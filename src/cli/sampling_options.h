@@ -2,10 +2,13 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "cli/command.h"
 #include "engine/generator.h"
 #include "models/model.h"
 
@@ -26,5 +29,8 @@ void add_generation_options(CLI::App& app, GenerationArguments& arguments);
 [[nodiscard]] base::Result<engine::GenerateOptions> generation_options(const GenerationArguments& arguments, const models::Model& model);
 /// Checks the numbers before a model is loaded.
 [[nodiscard]] base::Status check_generation(const GenerationArguments& arguments);
+/// Prints an answer piece by piece, without the spaces before its first word where `trimmed`. On a terminal, control characters
+/// other than line ends and tabs become "?": a model may not clear the screen. False: nothing can be printed any more.
+[[nodiscard]] std::function<bool(std::string_view)> answer_printer(const Context& context, bool trimmed);
 
 }  // namespace deepseek::cli

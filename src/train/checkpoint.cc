@@ -41,7 +41,9 @@ base::Status check_same_run(const Json& saved, const Json& now) {
 
 base::Status restore(const formats::SafeTensors& file, const std::string& name, const at::Tensor& into) {
   const auto* info = file.find(name);
-  if (info == nullptr || info->type != formats::DType::kF32 || info->shape != into.sizes().vec()) return fail("'{}' is missing or of another shape", name);
+  if (info == nullptr || info->type != formats::DType::kF32 || info->shape != into.sizes().vec()) {
+    return fail("'{}' is missing or of another shape", name);
+  }
   at::Tensor values = at::empty_like(into, at::TensorOptions().device(at::kCPU), at::MemoryFormat::Contiguous);
   std::memcpy(values.data_ptr(), info->bytes.data(), info->bytes.size());
   into.copy_(values);
@@ -64,7 +66,8 @@ base::Status save_state(const base::fs::path& file, const TrainState& state, con
     add(names[i] + ".first_moment", optimizer.first_moments()[i]);
     add(names[i] + ".second_moment", optimizer.second_moments()[i]);
   }
-  tensors.push_back({"difficulty", formats::DType::kF64, {static_cast<int64_t>(state.difficulty.size())}, std::as_bytes(std::span(state.difficulty))});
+  const auto examples = static_cast<int64_t>(state.difficulty.size());
+  tensors.push_back({"difficulty", formats::DType::kF64, {examples}, std::as_bytes(std::span(state.difficulty))});
   return formats::write_safetensors(file, tensors, {{"state", to_json(state, optimizer.updates()).dump()}});
 }
 

@@ -38,6 +38,12 @@ base::Status append(const formats::Example& example, const formats::Tokenizer& t
                     int64_t context, const DataOptions& options, std::vector<TokenizedExample>& out) {
   auto tokenized = models::tokenize_example(tokenizer, chat_template, example, options.loss_on);
   if (!tokenized) return base::pass(tokenized);
+  for (const int32_t token : tokenized->tokens) {
+    if (options.vocabulary > 0 && token >= options.vocabulary) {
+      return refuse("row {} holds {}, which the model's embedding of {} tokens does not reach; take it out of the row", example.row,
+                    tokenizer.token(token), options.vocabulary);
+    }
+  }
   if (example.messages.empty()) {
     append_pieces(*tokenized, options.context > 1 ? context : std::min(context, kTextPiece), out);
     return {};

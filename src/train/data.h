@@ -12,6 +12,7 @@ namespace deepseek::train {
 struct DataOptions {
   models::LossOn loss_on = models::LossOn::kAnswer;
   int64_t context = 0;             ///< longest example in tokens; 0: what the model can take
+  int64_t vocabulary = 0;          ///< tokens that the model has an embedding for; 0: not checked
   double validation_share = 0.1;   ///< held out where the dataset names no validation rows; 0: none
   uint64_t seed = 42;
 };
@@ -26,7 +27,7 @@ struct TrainingData {
 };
 
 /// Raw text is cut into pieces of the context (512 tokens where none is given). Errors: an example longer than the context,
-/// no training rows left, whatever tokenize_example() refuses.
+/// a token without an embedding, no training rows left, whatever tokenize_example() refuses.
 [[nodiscard]] base::Result<TrainingData> prepare_data(const formats::Dataset& dataset, const formats::Tokenizer& tokenizer,
                                                       const formats::ChatTemplate* chat_template, int64_t max_positions,
                                                       const DataOptions& options);

@@ -54,8 +54,7 @@ TEST(MemoryPlan, RefusesWhatCannotFitWithAdvice) {
   EXPECT_FALSE(fitting_plan(config, trained, {}, "auto", uint64_t{100} << 30)->checkpoint);
 }
 
-// Peak resident memory measured with Gemma 3 270M (rank 16, rows of 321 tokens) without the share that the plan then gave to the output head:
-// the rest of the plan is above it, by no more than 1.6.
+// Peak resident memory of deepseek-bench-step (Gemma 3 270M, rank 16, 13 rows of 321 tokens, Zen 4, 2 threads).
 TEST(MemoryPlan, IsAboveWhatWasMeasuredButNotFar) {
   models::DecoderConfig gemma;
   gemma.vocab_size = 262144;
@@ -70,14 +69,15 @@ TEST(MemoryPlan, IsAboveWhatWasMeasuredButNotFar) {
   struct Measured {
     int64_t element_size, tokens;
     bool checkpoint;
-    uint64_t mib, head_mib;
+    uint64_t mib;
   };
-  for (const auto& m : {Measured{2, 512, false, 1105, 130}, {2, 512, true, 945, 130}, {2, 2048, false, 2013, 136}, {2, 2048, true, 1148, 136},
-                        {4, 512, false, 2389, 260}, {4, 512, true, 2048, 260}, {4, 2048, false, 4724, 271}, {4, 2048, true, 2541, 271}}) {
+  for (const auto& m : {Measured{2, 512, false, 1083}, {2, 512, true, 861}, {2, 2048, false, 2106}, {2, 2048, true, 992},
+                        {2, 4096, false, 3199}, {2, 4096, true, 1165}, {4, 512, false, 2205}, {4, 512, true, 1897},
+                        {4, 2048, false, 4542}, {4, 2048, true, 2669}, {4, 4096, false, 6292}, {4, 4096, true, 3180}}) {
     const MemoryPlan plan = plan_memory(
         gemma, 3'796'992, {.element_size = m.element_size, .micro_batch_tokens = m.tokens, .longest = 321, .checkpoint = m.checkpoint});
-    const double ratio = static_cast<double>((plan.total() - plan.head) >> 20) / static_cast<double>(m.mib - m.head_mib);
-    EXPECT_GT(ratio, 1.0) << m.element_size << " bytes, " << m.tokens << " tokens, checkpointing " << m.checkpoint;
+    const double ratio = static_cast<double>(plan.total() >> 20) / static_cast<double>(m.mib);
+    EXPECT_GT(ratio, 1.05) << m.element_size << " bytes, " << m.tokens << " tokens, checkpointing " << m.checkpoint;
     EXPECT_LT(ratio, 1.6) << m.element_size << " bytes, " << m.tokens << " tokens, checkpointing " << m.checkpoint;
   }
 }

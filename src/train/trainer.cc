@@ -122,7 +122,8 @@ class Run {
   // A full disk, once there is room again, costs only the steps since the last save.
   tl::unexpected<base::Error> with_way_on(Status& failed) const {
     if (saved_step_ > 0) {
-      failed.error().message += fmt::format("; step {} is saved: when that is put right, the same command with --resume goes on from there", saved_step_);
+      failed.error().message += fmt::format("; step {} is saved: when that is put right, the same command with --resume goes on from there",
+                                            saved_step_);
     }
     return base::pass(failed);
   }
@@ -399,7 +400,8 @@ Status check_options(const TrainOptions& options) {
                              positive("gradient_accumulation", static_cast<double>(options.gradient_accumulation)),
                              positive("micro_batch_tokens", static_cast<double>(options.micro_batch_tokens)),
                              positive("learning_rate", options.learning_rate), not_negative("weight_decay", options.weight_decay),
-                             not_negative("max_grad_norm", options.max_grad_norm), positive("curriculum_steps", static_cast<double>(options.curriculum_steps)),
+                             not_negative("max_grad_norm", options.max_grad_norm),
+                             positive("curriculum_steps", static_cast<double>(options.curriculum_steps)),
                              not_negative("eval_every", static_cast<double>(options.eval_every)),
                              not_negative("save_every", static_cast<double>(options.save_every)),
                              not_negative("early_stopping", static_cast<double>(options.early_stopping))}) {

@@ -17,10 +17,14 @@ using base::Result;
 constexpr size_t kMaxFile = size_t{2} << 30;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-// Where a record stands, for messages: row 3 of an array, line 7 of a JSONL file.
+// Where a record stands, for messages: row 3 of an array or of one of several, line 7 of a JSONL file.
 struct Place {
   size_t row = 0, line = 0;
-  [[nodiscard]] std::string text() const { return line > 0 ? fmt::format("row {} (line {})", row, line) : fmt::format("row {}", row); }
+  std::string list;  // of several
+  [[nodiscard]] std::string text() const {
+    if (line > 0) return fmt::format("row {} (line {})", row, line);
+    return list.empty() ? fmt::format("row {}", row) : fmt::format("row {} of '{}'", row, list);
+  }
 };
 
 struct Rows {
@@ -34,11 +38,23 @@ std::string_view trimmed(std::string_view text) {
   return begin == std::string_view::npos ? std::string_view() : text.substr(begin, end - begin + 1);
 }
 
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+std::string split_of_name(const std::string& written) {
+  const std::string name = lower(written);
+  if (name == "valid" || name == "val" || name == "dev" || name == "eval" || name == "validation") return "validation";
+  if (name == "train" || name == "training") return "train";
+  return name == "test" ? "test" : "";
+}
+
 Result<Rows> rows_of_array(Json array, const std::string& container) {
   Rows out;
   out.container = container;
   for (auto& record : array) {
-    out.places.push_back({out.places.size() + 1, 0});
+    out.places.push_back({out.places.size() + 1, 0, {}});
     out.records.push_back(std::move(record));
   }
   return out;
@@ -73,14 +89,34 @@ Result<Rows> json_lines(std::string_view content) {
     if (text.empty()) continue;
     auto record = base::parse_large_json(text);
     if (!record) return base::within(fmt::format("line {}", line), without_line(record.error()));
-    out.places.push_back({out.places.size() + 1, line});
+    out.places.push_back({out.places.size() + 1, line, {}});
     out.records.push_back(std::move(*record));
   }
   return out;
 }
 
-// One object: a record of its own, or a wrapper whose only list holds the records.
+// {"train": [...], "test": [...]}: each list is the split of its name.
+Rows rows_of_splits(Json object) {
+  Rows out;
+  for (auto& [name, list] : object.items()) {
+    if (split_of_name(name).empty() || !list.is_array()) continue;
+    size_t row = 0;
+    for (auto& record : list) {
+      if (record.is_object() && !record.contains("split")) record["split"] = name;
+      out.places.push_back({++row, 0, name});
+      out.records.push_back(std::move(record));
+    }
+    out.container += (out.container.empty() ? "JSON arrays under '" : ", '") + name + "'";
+  }
+  return out;
+}
+
+// One object: a record of its own, or a wrapper whose lists hold the records.
 Result<Rows> rows_of_object(Json object) {
+  const auto is_split = [](const auto& item) { return !split_of_name(item.key()).empty() && item.value().is_array(); };
+  size_t splits = 0;
+  for (const auto& item : object.items()) splits += is_split(item) ? 1 : 0;
+  if (splits > 1) return rows_of_splits(std::move(object));
   std::string name;
   for (const char* key : {"data", "examples", "rows", "records", "train", "instances"}) {
     if (object.contains(key) && object[key].is_array()) name = key;
@@ -114,18 +150,10 @@ Result<Rows> rows_of(std::string_view content) {
   return first.ends_with('}') ? json_lines(whole) : Result<Rows>(base::pass(json));
 }
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
 std::string split_named(const Json& record) {
   const auto found = record.find("split");
   if (found == record.end() || !found->is_string()) return "";
-  const std::string name = lower(found->get<std::string>());
-  if (name == "valid" || name == "val" || name == "dev" || name == "eval" || name == "validation") return "validation";
-  if (name == "train" || name == "training") return "train";
-  return name == "test" ? "test" : "";
+  return split_of_name(found->get<std::string>());
 }
 
 base::Status read_difficulty(const Json& record, const std::string& field, Example& example) {

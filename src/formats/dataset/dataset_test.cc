@@ -66,6 +66,10 @@ TEST(Dataset, TextWrappersAndMarks) {
   const auto wrapped = read("{\n \"version\": 1,\n \"data\": [{\"question\":\"q\",\"answer\":\"a\"}]\n}");
   EXPECT_EQ(wrapped.examples.size(), 1u);
   EXPECT_THAT(wrapped.description, HasSubstr("under 'data'"));
+  const auto splits = read(R"({"train": [{"question":"q","answer":"a"}], "dev": [{"question":"r","answer":"b"}], "name": "n"})");
+  ASSERT_EQ(splits.examples.size(), 2u);
+  EXPECT_EQ(splits.examples[0].split + splits.examples[1].split, "validationtrain");  // by name
+  EXPECT_THAT(splits.description, HasSubstr("under 'dev', 'train'"));
   EXPECT_EQ(read("{\n \"question\": \"q\",\n \"answer\": \"a\"\n}").examples.size(), 1u);
   EXPECT_EQ(read(R"([{"question":"q","answer":"a","level":2}])", {.difficulty_field = "level"}).examples[0].difficulty, 2.0);
   EXPECT_EQ(read(R"([{"text":"t","question":"q","answer":"a"}])", {.format = DatasetFormat::kText}).examples[0].text, "t");

@@ -88,6 +88,7 @@ base::Status GgufParser::parse() {
 
 base::Status GgufParser::read_header() {
   if (bytes_.empty()) return fail("the file is empty; fetch it again");
+  if (const std::string other = mistaken_for(bytes_); !other.empty()) return fail("not a GGUF file{}", other);
   if (bytes_.size() < 24) return fail("{} bytes are too few for a GGUF file; it is incomplete", bytes_.size());
   const std::string magic(reinterpret_cast<const char*>(bytes_.data()), 4);
   at_ = 4;

@@ -58,7 +58,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     }
     if (place_ != Place::kTensor || field_ != "dtype") return unexpected("text");
     if (type_from_name(text, entries.back().info.type)) return true;
-    error = fmt::format("tensor {} has type {}, which is not supported; use a copy with BF16, F16 or F32 weights", shown_name(name_), shown_name(text));
+    error = fmt::format("tensor {} has type {}, which is not supported; use a copy with BF16, F16 or F32 weights", shown_name(name_),
+                        shown_name(text));
     return false;
   }
 
@@ -179,6 +180,7 @@ base::Result<SafeTensorsHeader> parse_safetensors(std::span<const std::byte> fil
   if (file.empty()) return fail("the file is empty; fetch it again");
   uint64_t length = 0;
   if (file.size() < sizeof(length)) return fail("{} bytes are too few for a safetensors file", file.size());
+  if (const std::string other = mistaken_for(file); !other.empty()) return fail("not a safetensors file{}", other);
   std::memcpy(&length, file.data(), sizeof(length));
   if (length > kLongestHeader) return fail("not a safetensors file: its header would have {} bytes", length);
   if (length > file.size() - sizeof(length)) {

@@ -100,6 +100,10 @@ TEST_F(SafeTensorsTest, BrokenHeadersGiveOneSentence) {
   EXPECT_EQ(refusal(sound, 8), "accepted");
   EXPECT_THAT(refusal(sound, 7), HasSubstr("tensor \"a\" at bytes 0 to 8 is not inside the 7 bytes of data"));
   EXPECT_THAT(refusal(sound, 9), HasSubstr("1 bytes after the last tensor belong to none"));
+  write("x.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n");
+  EXPECT_THAT(SafeTensors::open(folder_ / "x.safetensors").error().message, HasSubstr("run 'git lfs pull'"));
+  write("x.safetensors", "<!DOCTYPE html><html><body>404</body></html>");
+  EXPECT_THAT(SafeTensors::open(folder_ / "x.safetensors").error().message, HasSubstr("it is a web page"));
   EXPECT_THAT(refusal(sound, 8, uint64_t{1} << 62), HasSubstr("not a safetensors file: its header would have"));
   EXPECT_THAT(refusal(sound, 8, 99'999'999), HasSubstr("does not fit in a file"));
   EXPECT_THAT(refusal("[]"), HasSubstr("does not begin with {"));

@@ -79,6 +79,14 @@ std::string shown_name(std::string_view name) {
   return fmt::format("\"{}{}\"", shown, name.size() > kLongest ? "..." : "");
 }
 
+std::string mistaken_for(std::span<const std::byte> file) {
+  const std::string_view begin(reinterpret_cast<const char*>(file.data()), std::min<size_t>(file.size(), 64));
+  if (begin.starts_with("version https://git-lfs")) return ": it is the pointer that Git LFS left in its place; run 'git lfs pull' there, or fetch the file itself";
+  if (begin.starts_with("<!") || begin.starts_with("<html") || begin.starts_with("<HTML")) return ": it is a web page, perhaps an error that was saved; fetch it again";
+  if (begin.starts_with("PK\x03\x04")) return ": it is a zip archive, perhaps a PyTorch checkpoint; fetch or make the model's safetensors";
+  return "";
+}
+
 std::string shape_text(std::span<const int64_t> shape) {
   constexpr size_t kMostShown = 8;
   if (shape.size() <= kMostShown) return fmt::format("[{}]", fmt::join(shape, ", "));

@@ -23,6 +23,7 @@ namespace {
 
 constexpr int64_t kBlockRows = 512;    // rows for which the head is read once
 constexpr int64_t kSliceWords = 2048;  // 2048 x 512 logits in bf16 are 2 MiB: they never leave the cache
+constexpr int64_t kGatherWords = 16384;  // rows of the head that are copied for one product
 constexpr float kMostDropped = 0.05f;  // share of a row's probability that the selection may leave out
 
 template <typename T>
@@ -108,8 +109,23 @@ class Pass {
     for (int64_t l = 0; l < strip.lanes(); ++l) {
       if (of.weights[l] != 0 && 1 - mass[l] > kMostDropped) return false;
     }
-    at::mm_out(into, gradient.t(), at::index_select(head_, 0, ids));
+    product_with_head(gradient, ids, into);
     return true;
+  }
+
+  // into [lanes, hidden] = gradient [words, lanes] transposed times the head's rows `ids` [words].
+  void product_with_head(const at::Tensor& gradient, const at::Tensor& ids, at::Tensor& into) const {
+    const int64_t words = ids.size(0);
+    if (words <= kGatherWords) {
+      at::mm_out(into, gradient.t(), at::index_select(head_, 0, ids));
+      return;
+    }
+    at::Tensor sum = at::zeros(into.sizes(), into.options().dtype(at::kFloat));
+    for (int64_t at = 0; at < words; at += kGatherWords) {
+      const int64_t count = std::min(kGatherWords, words - at);
+      sum.add_(at::mm(gradient.narrow(0, at, count).t(), at::index_select(head_, 0, ids.narrow(0, at, count))));
+    }
+    into.copy_(sum);
   }
 
   void whole_gradient(int64_t begin, StripGradient& of, at::Tensor& into) const {

@@ -112,6 +112,16 @@ TEST(CrossEntropy, FlatRowsKeepAllOfTheVocabulary) {
   EXPECT_TRUE(at::equal(filtered.hidden_gradient, all.hidden_gradient));
 }
 
+TEST(CrossEntropy, MoreWordsThanAreCopiedAtOnce) {
+  const Case c = make(1, 40'000, 8, at::kFloat, 1.0);
+  const auto filtered = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true, {.min_probability = 5e-6f});
+  EXPECT_GT(filtered.share_of_vocabulary, 0.5);
+  EXPECT_LT(filtered.share_of_vocabulary, 1.0);
+  const auto all = linear_cross_entropy(c.hidden, c.head, c.targets, c.weights, true, {.min_probability = 0});
+  // What is left out has less than 5e-6 a word, each times a row of values up to 1.
+  EXPECT_LE((all.hidden_gradient - filtered.hidden_gradient).abs().max().item<double>(), (1 - filtered.share_of_vocabulary) * 40'000 * 5e-6);
+}
+
 TEST(CrossEntropy, ThreadsDoNotChangeIt) {
   const Case c = make(300, 5000, 16, at::kBFloat16, 3.0);
   const int before = at::get_num_threads();
