@@ -37,14 +37,6 @@ DEEPSEEK_VECTOR_CLONES void multiply(const float* a, const float* b, float* out,
   for (int64_t i = 0; i < n; ++i) out[i] = a[i] * b[i];
 }
 
-DEEPSEEK_VECTOR_CLONES void rotate(const float* x, const float* cosine, const float* sine, float* y, int64_t half) {
-  for (int64_t i = 0; i < half; ++i) {
-    const float a = x[i], b = x[i + half];
-    y[i] = a * cosine[i] - b * sine[i];
-    y[i + half] = b * cosine[i] + a * sine[i];
-  }
-}
-
 // GELU by tanh is x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): both activations are x * sigmoid(s(x)).
 struct Gate {
   float value, slope;
@@ -139,6 +131,24 @@ DEEPSEEK_VECTOR_CLONES float sum_of_products(const float* a, const float* b, int
   return sum;
 }
 
+DEEPSEEK_VECTOR_CLONES void rotate_row(const float* x, const float* cosine, const float* sine, float* y, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = x[i], b = x[i + half];
+    y[i] = a * cosine[i] - b * sine[i];
+    y[i + half] = b * cosine[i] + a * sine[i];
+  }
+}
+
+void norm_row(const float* x, const float* weight, float eps, float* out, int64_t n) {
+  scale_by(x, weight, 1.0f / std::sqrt(sum_of_products(x, x, n) / static_cast<float>(n) + eps), out, n);
+}
+
+void glu_row(const float* gate, const float* up, bool gelu, float* out, int64_t n) { (gelu ? gelu_row : silu_row)(gate, up, out, n); }
+
+DEEPSEEK_VECTOR_CLONES void add_row(float* x, const float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] += y[i];
+}
+
 DEEPSEEK_VECTOR_CLONES void load_row(const float* from, float* to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = from[i];
 }
@@ -223,7 +233,7 @@ at::Tensor rope(const at::Tensor& input, const at::Tensor& positions, const at::
         for (int64_t h = 0; h < heads; ++h) {
           const int64_t at = (t * heads + h) * dim;
           load_row(data_of<T>(x) + at, row.data(), dim);
-          rotate(row.data(), cosine.data(), sine.data(), out.data(), half);
+          rotate_row(row.data(), cosine.data(), sine.data(), out.data(), half);
           store_row(out.data(), data_of<T>(y) + at, dim);
         }
       }

@@ -23,6 +23,15 @@ void store_row(const float* from, uint16_t* to, int64_t n);
 /// Sum of a[i] b[i] in 16 lanes, so that the vector width does not change its order.
 float sum_of_products(const float* a, const float* b, int64_t n);
 
+/// out = x / sqrt(mean(x^2) + eps) * weight; out may be x.
+void norm_row(const float* x, const float* weight, float eps, float* out, int64_t n);
+/// Rotates pairs (i, i + half) of x [2 * half] by angles whose cosines and sines are given; y may be x.
+void rotate_row(const float* x, const float* cosine, const float* sine, float* y, int64_t half);
+/// out = act(gate) * up, act = SiLU, or GELU by tanh; out may be gate.
+void glu_row(const float* gate, const float* up, bool gelu, float* out, int64_t n);
+/// x += y
+void add_row(float* x, const float* y, int64_t n);
+
 /// Calls body with a typed null pointer: float* for f32, uint16_t* for bf16. Throws c10::Error for other types.
 template <typename Body>
 void with_element_type(const at::Tensor& x, Body&& body) {

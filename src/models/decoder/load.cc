@@ -7,12 +7,7 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
-#include <fmt/ranges.h>
-
-#include <functional>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <random>
 
 #include "base/json.h"
@@ -20,6 +15,7 @@
 #include "formats/weights/gguf.h"
 #include "formats/weights/non_finite.h"
 #include "formats/weights/safetensors.h"
+#include "models/decoder/checkpoint.h"
 
 namespace deepseek::models {
 namespace {
@@ -28,16 +24,7 @@ using base::fail;
 using base::Result;
 namespace fs = base::fs;
 
-// Where weights come from, under Hugging Face's names.
-struct Source {
-  std::shared_ptr<const void> owner;
-  std::function<const formats::TensorInfo*(const std::string&)> find;
-  const base::MappedFile* (*file_of)(const void* owner, const formats::TensorInfo& info);
-  fs::path path;
-  bool gguf = false;
-};
-
-at::Tensor converted(const Source& source, const formats::TensorInfo& info, at::ScalarType type, base::Status& status) {
+at::Tensor converted(const DecoderCheckpoint& checkpoint, const formats::TensorInfo& info, at::ScalarType type, base::Status& status) {
   at::Tensor out = at::empty(info.shape, type);
   const int64_t n = info.elements();
   constexpr int64_t kChunk = 1 << 16;  // a multiple of every block size
@@ -56,73 +43,9 @@ at::Tensor converted(const Source& source, const formats::TensorInfo& info, at::
       }
     }
   });
-  const auto* file = source.file_of(source.owner.get(), info);
-  file->release_pages(static_cast<size_t>(info.bytes.data() - file->bytes().data()), info.bytes.size());
+  checkpoint.release(info);
   return out;
 }
-
-class Reader {
- public:
-  Reader(Source source, const DecoderLoadOptions& options) : source_(std::move(source)), options_(options) {}
-
-  // The named tensor in `type`; remembers the first error and returns an undefined tensor then.
-  at::Tensor get(const std::string& name, std::vector<int64_t> shape, at::ScalarType type) {
-    if (!status_) return {};
-    const auto* info = source_.find(name);
-    if (info == nullptr) return note(fail("{}: tensor '{}' is missing", source_.path.string(), name));
-    if (info->shape != shape) {
-      return note(fail("{}: tensor '{}' has shape [{}], the configuration asks for [{}]", source_.path.string(), name,
-                       fmt::join(info->shape, ", "), fmt::join(shape, ", ")));
-    }
-    if (options_.check_weights) {
-      if (auto finite = formats::check_finite(*info); !finite) return note(base::within(source_.path.string(), finite.error()));
-    }
-    const bool same = (info->type == formats::DType::kF32 && type == at::kFloat) || (info->type == formats::DType::kBF16 && type == at::kBFloat16);
-    const auto address = reinterpret_cast<uintptr_t>(info->bytes.data());
-    if (same && options_.device.is_cpu() && address % 4 == 0) {
-      // The map is private and read-only; nothing here writes to weights in place.
-      return at::from_blob(const_cast<std::byte*>(info->bytes.data()), shape, [owner = source_.owner](void*) {}, at::TensorOptions().dtype(type));
-    }
-    base::Status done;
-    at::Tensor tensor = converted(source_, *info, type, done);
-    if (!done) return note(base::within(name, done.error()));
-    return tensor.to(options_.device);
-  }
-  [[nodiscard]] bool has(const std::string& name) const { return source_.find(name) != nullptr; }
-  [[nodiscard]] const base::Status& status() const { return status_; }
-  [[nodiscard]] bool gguf() const { return source_.gguf; }
-
- private:
-  at::Tensor note(tl::unexpected<base::Error> error) {
-    if (status_) status_ = std::move(error);
-    return {};
-  }
-  Source source_;
-  DecoderLoadOptions options_;
-  base::Status status_;
-};
-
-// Names of one checkpoint: Hugging Face's, or GGUF's for the same module.
-struct Names {
-  std::string prefix;  // "model." or "language_model.model."
-  bool gguf;
-
-  [[nodiscard]] std::string top(const std::string& name) const {
-    if (!gguf) return name == "lm_head" ? prefix.substr(0, prefix.size() - 6) + "lm_head.weight" : prefix + name + ".weight";
-    static const std::map<std::string, std::string> kNames{{"embed_tokens", "token_embd"}, {"norm", "output_norm"}, {"lm_head", "output"}};
-    return kNames.at(name) + ".weight";
-  }
-  [[nodiscard]] std::string layer(int64_t index, const std::string& module, bool post_norms, const char* kind = "weight") const {
-    if (!gguf) return fmt::format("{}layers.{}.{}.{}", prefix, index, module, kind);
-    static const std::map<std::string, std::string> kNames{
-        {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"}, {"self_attn.o_proj", "attn_output"},
-        {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"}, {"mlp.gate_proj", "ffn_gate"}, {"mlp.up_proj", "ffn_up"},
-        {"mlp.down_proj", "ffn_down"}, {"input_layernorm", "attn_norm"}, {"pre_feedforward_layernorm", "ffn_norm"},
-        {"post_feedforward_layernorm", "post_ffw_norm"}};
-    if (module == "post_attention_layernorm") return fmt::format("blk.{}.{}.{}", index, post_norms ? "post_attention_norm" : "ffn_norm", kind);
-    return fmt::format("blk.{}.{}.{}", index, kNames.at(module), kind);
-  }
-};
 
 // llama.cpp stores q and k of Llama with the halves of each head interleaved; this undoes it.
 at::Tensor unpermuted(const at::Tensor& weight, int64_t heads) {
@@ -132,92 +55,81 @@ at::Tensor unpermuted(const at::Tensor& weight, int64_t heads) {
   return weight.view(pairs).transpose(1, 2).reshape(shape);
 }
 
-DecoderLayer read_layer(Reader& reader, const DecoderConfig& c, const Names& names, int64_t i, at::ScalarType type) {
+class Reader {
+ public:
+  Reader(const DecoderCheckpoint& checkpoint, const DecoderLoadOptions& options) : checkpoint_(checkpoint), options_(options) {}
+
+  // Each remembers the first error and returns an undefined tensor then.
+  at::Tensor top(const std::string& module, const std::vector<int64_t>& shape) { return get(checkpoint_.top(module, shape), options_.dtype); }
+  at::Tensor layer(int64_t index, const std::string& module, const std::vector<int64_t>& shape, const char* kind = "weight") {
+    at::Tensor tensor = get(checkpoint_.layer(index, module, shape, kind), options_.dtype);
+    const int64_t heads = checkpoint_.interleaved_heads(module);
+    return heads > 0 && tensor.defined() ? unpermuted(tensor, heads) : tensor;
+  }
+  at::Tensor top_norm(const std::string& module, int64_t size) { return norm(checkpoint_.top(module, {size})); }
+  at::Tensor layer_norm(int64_t index, const std::string& module, int64_t size) { return norm(checkpoint_.layer(index, module, {size})); }
+  [[nodiscard]] const base::Status& status() const { return status_; }
+
+ private:
+  at::Tensor norm(const Result<const formats::TensorInfo*>& found) {
+    at::Tensor weight = get(found, at::kFloat);
+    return checkpoint_.norms_hold_one() && weight.defined() ? weight - 1 : weight;
+  }
+  at::Tensor get(const Result<const formats::TensorInfo*>& found, at::ScalarType type) {
+    if (!status_) return {};
+    if (!found) return note(tl::make_unexpected(found.error()));
+    const formats::TensorInfo& info = **found;
+    if (options_.check_weights) {
+      if (auto finite = formats::check_finite(info); !finite) return note(base::within(checkpoint_.path().string(), finite.error()));
+    }
+    const bool same = (info.type == formats::DType::kF32 && type == at::kFloat) || (info.type == formats::DType::kBF16 && type == at::kBFloat16);
+    if (same && options_.device.is_cpu() && reinterpret_cast<uintptr_t>(info.bytes.data()) % 4 == 0) {
+      // The map is private and read-only; nothing here writes to weights in place.
+      return at::from_blob(const_cast<std::byte*>(info.bytes.data()), info.shape, [owner = checkpoint_.owner()](void*) {},
+                           at::TensorOptions().dtype(type));
+    }
+    base::Status done;
+    at::Tensor tensor = converted(checkpoint_, info, type, done);
+    if (!done) return note(base::within(info.name, done.error()));
+    return tensor.to(options_.device);
+  }
+  at::Tensor note(tl::unexpected<base::Error> error) {
+    if (status_) status_ = std::move(error);
+    return {};
+  }
+  const DecoderCheckpoint& checkpoint_;
+  DecoderLoadOptions options_;
+  base::Status status_;
+};
+
+DecoderLayer read_layer(Reader& reader, const DecoderConfig& c, int64_t i) {
   DecoderLayer layer;
   const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
-  const auto linear = [&](const char* module, int64_t out, int64_t in, bool bias, int64_t permuted_heads = 0) {
+  const auto linear = [&](const char* module, int64_t out, int64_t in, bool bias) {
     nn::Linear made;
     made.name = fmt::format("model.layers.{}.{}", i, module);
-    made.weight = reader.get(names.layer(i, module, c.post_norms), {out, in}, type);
-    if (bias) made.bias = reader.get(names.layer(i, module, c.post_norms, "bias"), {out}, type);
-    if (permuted_heads > 0 && made.weight.defined()) {
-      made.weight = unpermuted(made.weight, permuted_heads);
-      if (made.bias.defined()) made.bias = unpermuted(made.bias, permuted_heads);
-    }
+    made.weight = reader.layer(i, module, {out, in});
+    if (bias) made.bias = reader.layer(i, module, {out}, "bias");
     return made;
   };
-  const bool permuted = names.gguf && c.family == DecoderFamily::kLlama;
-  layer.q = linear("self_attn.q_proj", q, c.hidden_size, c.attention_bias, permuted ? c.num_heads : 0);
-  layer.k = linear("self_attn.k_proj", kv, c.hidden_size, c.attention_bias, permuted ? c.num_kv_heads : 0);
+  layer.q = linear("self_attn.q_proj", q, c.hidden_size, c.attention_bias);
+  layer.k = linear("self_attn.k_proj", kv, c.hidden_size, c.attention_bias);
   layer.v = linear("self_attn.v_proj", kv, c.hidden_size, c.attention_bias);
   layer.o = linear("self_attn.o_proj", c.hidden_size, q, c.attention_output_bias);
   layer.gate = linear("mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
   layer.up = linear("mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
   layer.down = linear("mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias);
-  const auto norm = [&](const char* module, int64_t size) {
-    at::Tensor weight = reader.get(names.layer(i, module, c.post_norms), {size}, at::kFloat);
-    return names.gguf && c.norm_plus_one && weight.defined() ? weight - 1 : weight;
-  };
-  layer.input_norm = norm("input_layernorm", c.hidden_size);
-  layer.post_attention_norm = norm("post_attention_layernorm", c.hidden_size);
+  layer.input_norm = reader.layer_norm(i, "input_layernorm", c.hidden_size);
+  layer.post_attention_norm = reader.layer_norm(i, "post_attention_layernorm", c.hidden_size);
   if (c.post_norms) {
-    layer.pre_feedforward_norm = norm("pre_feedforward_layernorm", c.hidden_size);
-    layer.post_feedforward_norm = norm("post_feedforward_layernorm", c.hidden_size);
+    layer.pre_feedforward_norm = reader.layer_norm(i, "pre_feedforward_layernorm", c.hidden_size);
+    layer.post_feedforward_norm = reader.layer_norm(i, "post_feedforward_layernorm", c.hidden_size);
   }
   if (c.qk_norm) {
-    layer.q_norm = norm("self_attn.q_norm", c.head_dim);
-    layer.k_norm = norm("self_attn.k_norm", c.head_dim);
+    layer.q_norm = reader.layer_norm(i, "self_attn.q_norm", c.head_dim);
+    layer.k_norm = reader.layer_norm(i, "self_attn.k_norm", c.head_dim);
   }
   return layer;
-}
-
-Result<std::unique_ptr<Decoder>> build(Reader& reader, const DecoderConfig& config, const DecoderLoadOptions& options) {
-  Names names{"model.", reader.gguf()};
-  for (const char* prefix : {"language_model.model.", "model.language_model."}) {
-    if (!names.gguf && reader.has(std::string(prefix) + "embed_tokens.weight")) names.prefix = prefix;
-  }
-  at::Tensor embedding = reader.get(names.top("embed_tokens"), {config.vocab_size, config.hidden_size}, options.dtype);
-  at::Tensor head = config.tie_word_embeddings ? embedding : reader.get(names.top("lm_head"), {config.vocab_size, config.hidden_size}, options.dtype);
-  at::Tensor norm = reader.get(names.top("norm"), {config.hidden_size}, at::kFloat);
-  if (names.gguf && config.norm_plus_one && norm.defined()) norm = norm - 1;
-  std::vector<DecoderLayer> layers;
-  for (int64_t i = 0; i < config.num_layers && reader.status(); ++i) layers.push_back(read_layer(reader, config, names, i, options.dtype));
-  if (!reader.status()) return tl::make_unexpected(reader.status().error());
-  return std::make_unique<Decoder>(config, embedding, head, norm, std::move(layers));
-}
-
-Result<std::unique_ptr<Decoder>> load_gguf(const fs::path& path, const DecoderLoadOptions& options) {
-  auto opened = formats::Gguf::open(path);
-  if (!opened) return pass(opened);
-  auto gguf = std::make_shared<formats::Gguf>(std::move(*opened));
-  auto config = decoder_config_from_gguf(*gguf);
-  if (!config) return pass(config);
-  const auto* file = gguf.get();
-  Source source{gguf, [file](const std::string& name) { return file->find(name); },
-                [](const void* owner, const formats::TensorInfo&) { return &static_cast<const formats::Gguf*>(owner)->file(); }, path, true};
-  if (const auto* factors = file->find("rope_freqs.weight"); factors != nullptr) {
-    // Llama 3's stretched frequencies are stored as factors; the rule that made them is fixed.
-    config->rope.scaling = "llama3";
-    config->rope.factor = config->max_position_embeddings > 8192 && config->num_layers <= 28 ? 32.0 : 8.0;
-  }
-  Reader reader(std::move(source), options);
-  return build(reader, *config, options);
-}
-
-Result<std::unique_ptr<Decoder>> load_directory(const fs::path& path, const DecoderLoadOptions& options) {
-  auto config = read_decoder_config(path);
-  if (!config) return pass(config);
-  auto opened = formats::SafeTensors::open(path);
-  if (!opened) return pass(opened);
-  auto tensors = std::make_shared<formats::SafeTensors>(std::move(*opened));
-  const auto* raw = tensors.get();
-  Source source{tensors, [raw](const std::string& name) { return raw->find(name); },
-                [](const void* owner, const formats::TensorInfo& info) {
-                  return &static_cast<const formats::SafeTensors*>(owner)->files()[info.file];
-                },
-                path, false};
-  Reader reader(std::move(source), options);
-  return build(reader, *config, options);
 }
 
 }  // namespace
@@ -239,7 +151,17 @@ Result<DecoderConfig> read_decoder_config(const fs::path& path) {
 }
 
 Result<std::unique_ptr<Decoder>> load_decoder(const fs::path& path, const DecoderLoadOptions& options) {
-  return path.extension() == ".gguf" ? load_gguf(path, options) : load_directory(path, options);
+  auto checkpoint = DecoderCheckpoint::open(path);
+  if (!checkpoint) return pass(checkpoint);
+  const DecoderConfig& config = checkpoint->config();
+  Reader reader(*checkpoint, options);
+  at::Tensor embedding = reader.top("embed_tokens", {config.vocab_size, config.hidden_size});
+  at::Tensor head = config.tie_word_embeddings ? embedding : reader.top("lm_head", {config.vocab_size, config.hidden_size});
+  at::Tensor norm = reader.top_norm("norm", config.hidden_size);
+  std::vector<DecoderLayer> layers;
+  for (int64_t i = 0; i < config.num_layers && reader.status(); ++i) layers.push_back(read_layer(reader, config, i));
+  if (!reader.status()) return tl::make_unexpected(reader.status().error());
+  return std::make_unique<Decoder>(config, embedding, head, norm, std::move(layers));
 }
 
 Result<at::ScalarType> stored_dtype(const fs::path& path) {

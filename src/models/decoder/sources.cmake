@@ -1,1 +1,1 @@
-list(APPEND DEEPSEEK_MODELS_SOURCES decoder/config.cc decoder/decoder.cc decoder/load.cc)
+list(APPEND DEEPSEEK_MODELS_SOURCES decoder/checkpoint.cc decoder/config.cc decoder/decoder.cc decoder/load.cc)

@@ -1,0 +1,11 @@
+// The implementations of paged_attention.h. Private to this folder.
+#pragma once
+
+#include "kernels/paged_attention/paged_attention.h"
+
+namespace deepseek::kernels {
+
+void attend_page_reference(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
+void attend_page_avx512(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
+
+}  // namespace deepseek::kernels

@@ -1,0 +1,207 @@
+// Every implementation against softmax in f64 over the same rounded keys and values; pages, windows, grouped queries, parts.
+#include "kernels/paged_attention/paged_attention.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "kernels/simd.h"
+
+namespace deepseek::kernels {
+namespace {
+
+double rounded(double value) { return bf16_to_f32(f32_to_bf16(static_cast<float>(value))); }
+
+struct Sequence {
+  std::vector<int32_t> pages;
+  std::vector<float> keys, values;  // [length][kv_heads][dim]
+  int64_t length = 0;
+};
+
+struct World {
+  int64_t heads, kv_heads, dim;
+  KvPool pool;
+  std::mt19937 random{7};
+  std::normal_distribution<float> normal;
+  std::vector<Sequence> sequences;
+
+  World(int64_t h, int64_t kv, int64_t d, int64_t pages = 200) : heads(h), kv_heads(kv), dim(d), pool(*KvPool::create(2, kv, d, pages)) {}
+
+  std::vector<float> draw(int64_t n, float size) {
+    std::vector<float> out(static_cast<size_t>(n));
+    for (auto& v : out) v = size * normal(random);
+    return out;
+  }
+  void add(int64_t length, int64_t layer = 1) {
+    Sequence s{{}, draw(length * kv_heads * dim, 1.0f), draw(length * kv_heads * dim, 1.0f), length};
+    for (int64_t t = 0; t < length; ++t) {
+      if (t % kPageTokens == 0) s.pages.push_back(*pool.take());
+      for (int64_t h = 0; h < kv_heads; ++h) {
+        pool.store(layer, h, s.pages.back(), t % kPageTokens, &s.keys[static_cast<size_t>((t * kv_heads + h) * dim)], &s.values[static_cast<size_t>((t * kv_heads + h) * dim)]);
+      }
+    }
+    sequences.push_back(std::move(s));
+  }
+};
+
+struct Call {
+  std::vector<int64_t> counts;  // of new positions, at the end of each sequence
+  PagedAttentionOptions options;
+  int threads = 1;
+};
+
+std::vector<AttentionSequence> views(const World& world, const Call& call) {
+  std::vector<AttentionSequence> out;
+  int64_t row = 0;
+  for (size_t s = 0; s < call.counts.size(); ++s) {
+    out.push_back({world.sequences[s].pages, world.sequences[s].length - call.counts[s], call.counts[s], row});
+    row += call.counts[s];
+  }
+  return out;
+}
+
+std::vector<float> run(const AttentionKernel& kernel, const World& world, const Call& call, const std::vector<float>& q) {
+  std::vector<float> out(q.size(), -777.0f);
+  PagedAttention attention;
+  attention.plan(views(world, call), world.pool, call.options, call.threads);
+  for (int64_t i = attention.items(); i-- > 0;) attention.run(i, kernel, world.pool, 1, q.data(), out.data());
+  for (int64_t i = 0; i < attention.merges(); ++i) attention.merge(i, out.data());
+  return out;
+}
+
+// Largest difference from exact attention, relative to the largest value that takes part.
+double error(const World& world, const Call& call, const std::vector<float>& q, const std::vector<float>& got) {
+  double worst = 0;
+  const auto all = views(world, call);
+  for (size_t n = 0; n < all.size(); ++n) {
+    const Sequence& s = world.sequences[n];
+    for (int64_t t = 0; t < all[n].count; ++t) {
+      const int64_t position = all[n].begin + t, first = call.options.window > 0 ? std::max<int64_t>(0, position - call.options.window + 1) : 0;
+      for (int64_t h = 0; h < world.heads; ++h) {
+        const int64_t kv = h / (world.heads / world.kv_heads);
+        const float* query = &q[static_cast<size_t>(((all[n].row + t) * world.heads + h) * world.dim)];
+        std::vector<double> scores, out(static_cast<size_t>(world.dim));
+        for (int64_t k = first; k <= position; ++k) {
+          double score = 0;
+          for (int64_t d = 0; d < world.dim; ++d) {
+            score += rounded(query[d] * call.options.scale) * rounded(s.keys[static_cast<size_t>((k * world.kv_heads + kv) * world.dim + d)]);
+          }
+          scores.push_back(call.options.softcap > 0 ? call.options.softcap * std::tanh(score / call.options.softcap) : score);
+        }
+        const double best = *std::max_element(scores.begin(), scores.end());
+        double sum = 0;
+        for (auto& score : scores) sum += score = std::exp(score - best);
+        double size = 0;
+        for (int64_t k = first; k <= position; ++k) {
+          for (int64_t d = 0; d < world.dim; ++d) {
+            const double v = rounded(s.values[static_cast<size_t>((k * world.kv_heads + kv) * world.dim + d)]);
+            out[static_cast<size_t>(d)] += scores[static_cast<size_t>(k - first)] / sum * v;
+            size = std::max(size, std::abs(v));
+          }
+        }
+        for (int64_t d = 0; d < world.dim; ++d) {
+          const double difference = std::abs(got[static_cast<size_t>(((all[n].row + t) * world.heads + h) * world.dim + d)] - out[static_cast<size_t>(d)]);
+          worst = std::max(worst, difference / size);
+        }
+      }
+    }
+  }
+  return worst;
+}
+
+// A probability is rounded to bf16, by 2^-9 of itself, above and below the line; sums in f32 add little.
+constexpr double kBound = 2 * 0x1p-9 + 1e-4;
+
+class EveryKernel : public ::testing::TestWithParam<AttentionKernel> {};
+INSTANTIATE_TEST_SUITE_P(PagedAttention, EveryKernel, ::testing::ValuesIn(attention_kernels().begin(), attention_kernels().end()),
+                         [](const auto& info) { return info.param.name; });
+
+TEST_P(EveryKernel, EqualsExactAttention) {
+  if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
+  struct Heads {
+    int64_t heads, kv_heads, dim;
+  };
+  for (const auto& [heads, kv_heads, dim] : {Heads{4, 1, 32}, {2, 2, 8}, {6, 2, 20}, {8, 1, 48}, {1, 1, 256}}) {
+    World world(heads, kv_heads, dim);
+    for (const int64_t length : {1, 2, 15, 16, 17, 63, 64, 65, 130, 300}) world.add(length);
+    for (const float softcap : {0.0f, 2.0f}) {
+      for (const int64_t window : {0, 1, 5, 64, 100}) {
+        for (const bool decode : {true, false}) {
+          Call call{{}, {heads, 0.3f, softcap, window}, 2};
+          int64_t rows = 0;
+          for (const auto& s : world.sequences) {
+            call.counts.push_back(decode ? 1 : (s.length + 1) / 2);
+            rows += call.counts.back();
+          }
+          const auto q = world.draw(rows * heads * dim, 2.0f);
+          ASSERT_LE(error(world, call, q, run(GetParam(), world, call, q)), kBound)
+              << heads << " heads, " << kv_heads << " of keys, dim " << dim << ", softcap " << softcap << ", window " << window << ", decode " << decode;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(EveryKernel, PartsOfOneSequenceJoin) {
+  if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
+  World world(4, 1, 64);
+  world.add(2000);
+  const auto q = world.draw(4 * 64, 3.0f);
+  for (const int64_t window : {0, 512, 1990}) {
+    for (const int threads : {1, 2, 3, 8}) {
+      const Call call{{1}, {4, 0.25f, 0.0f, window}, threads};
+      ASSERT_LE(error(world, call, q, run(GetParam(), world, call, q)), kBound) << threads << " threads, window " << window;
+    }
+  }
+}
+
+TEST_P(EveryKernel, NeighboursDoNotChangeASequence) {
+  if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
+  World world(4, 2, 32);
+  for (const int64_t length : {70, 200, 3}) world.add(length);
+  const auto q = world.draw(3 * 4 * 32, 1.0f);
+  const auto all = run(GetParam(), world, {{1, 1, 1}, {4, 0.2f, 0.0f, 0}, 1}, q);
+  const auto alone = run(GetParam(), world, {{1}, {4, 0.2f, 0.0f, 0}, 1}, {q.begin(), q.begin() + 4 * 32});
+  for (size_t i = 0; i < alone.size(); ++i) EXPECT_EQ(alone[i], all[i]);
+}
+
+TEST_P(EveryKernel, HugeScoresAndNan) {
+  if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
+  World world(1, 1, 16);
+  world.add(100);
+  auto q = world.draw(16, 1e6f);
+  const Call call{{1}, {1, 1.0f, 0.0f, 0}, 1};
+  for (const float value : run(GetParam(), world, call, q)) EXPECT_TRUE(std::isfinite(value));
+  q[3] = std::numeric_limits<float>::quiet_NaN();
+  for (const float value : run(GetParam(), world, call, q)) EXPECT_TRUE(std::isnan(value));
+}
+
+TEST_P(EveryKernel, APageThatHeldNanIsCleanForTheNextSequence) {
+  if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
+  World world(1, 1, 16, 1);
+  const std::vector<float> bad(16, std::numeric_limits<float>::quiet_NaN());
+  const int32_t page = *world.pool.take();
+  for (int64_t slot = 0; slot < kPageTokens; ++slot) world.pool.store(1, 0, page, slot, bad.data(), bad.data());
+  world.pool.give_back(page);
+  world.add(5);
+  for (const float value : run(GetParam(), world, {{1}, {1, 1.0f, 0.0f, 0}, 1}, world.draw(16, 1.0f))) EXPECT_TRUE(std::isfinite(value));
+}
+
+TEST(KvPool, PagesRunOutAndComeBack) {
+  auto pool = KvPool::create(3, 2, 64, 2);
+  ASSERT_TRUE(pool);
+  EXPECT_EQ(pool->page_bytes(), 3 * 2 * 64 * 64 * 4);
+  const auto a = pool->take(), b = pool->take();
+  EXPECT_TRUE(a && b && *a != *b);
+  EXPECT_FALSE(pool->take());
+  pool->give_back(*a);
+  EXPECT_EQ(pool->take(), a);
+  EXPECT_THAT(KvPool::create(1000, 64, 256, int64_t{1} << 40).error().message, ::testing::HasSubstr("no room for the keys and values"));
+}
+
+}  // namespace
+}  // namespace deepseek::kernels

@@ -1,0 +1,165 @@
+#include "kernels/quant_matmul/quant_matmul.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+#include "hardware/cpu.h"
+#include "kernels/quant_matmul/implementations.h"
+#include "kernels/simd.h"
+
+namespace deepseek::kernels {
+namespace {
+
+std::string never(const PackedFormat&) { return ""; }
+
+std::string without_avx2(const PackedFormat&) {
+  const auto& f = hardware::cpu().features;
+  return f.avx2 && f.fma && f.f16c ? "" : "the processor has no AVX2 with FMA and F16C";
+}
+
+std::string without_avx512(const PackedFormat& format) {
+  const auto& f = hardware::cpu().features;
+  if (!(f.avx512f && f.avx512bw && f.avx512vl)) return "the processor has no AVX-512";
+  if (format.is_integer() && !f.avx512_vnni) return "the processor has no AVX-512 VNNI";
+  if (format.bits == 16 && !f.avx512_bf16) return "the processor has no AVX-512 BF16";
+  return "";
+}
+
+constexpr std::array kKernels{
+#if defined(__x86_64__)
+    MatmulKernel{"avx512", without_avx512, multiply_avx512},
+    MatmulKernel{"avx2", without_avx2, multiply_avx2},
+#endif
+    MatmulKernel{"reference", never, multiply_reference},
+};
+
+// Largest magnitude, or NaN where the 32 values hold NaN or infinity.
+DEEPSEEK_VECTOR_CLONES float magnitude(const float* x) {
+  float most = 0, check = 0;
+  for (int64_t i = 0; i < kBlockColumns; ++i) {
+    const float size = std::abs(x[i]);
+    most = size > most ? size : most;
+    check += x[i] * 0.0f;  // NaN for NaN and infinity
+  }
+  return check == 0.0f ? most : std::numeric_limits<float>::quiet_NaN();
+}
+
+DEEPSEEK_VECTOR_CLONES void round_block(const float* x, float inverse, int8_t* q) {
+  for (int64_t i = 0; i < kBlockColumns; ++i) {
+    const float shifted = x[i] * inverse + 12582912.0f;  // adding 1.5 * 2^23 rounds to the nearest integer
+    q[i] = static_cast<int8_t>(std::bit_cast<int32_t>(shifted) - 0x4B400000);
+  }
+}
+
+}  // namespace
+
+PackedRows::Kind PackedRows::kind_for(const PackedFormat& format) {
+  return format.is_integer() ? Kind::kInt8 : format.bits == 16 ? Kind::kBF16 : Kind::kF32;
+}
+
+void PackedRows::resize(Kind kind, int64_t tokens, int64_t columns) {
+  const int64_t blocks = (columns + 255) / 256 * 8;  // super formats pad to 256 columns
+  const int64_t width = std::clamp<int64_t>(tokens, 1, kMostWidth);
+  if (kind == kind_ && tokens == tokens_ && columns == columns_) return;
+  kind_ = kind;
+  tokens_ = tokens;
+  columns_ = columns;
+  blocks_ = blocks;
+  width_ = width;
+  group_bytes_ = blocks * kBlockColumns * width * (kind == Kind::kInt8 ? 1 : kind == Kind::kBF16 ? 2 : 4);
+  // Padding columns must be zeros, and so must the tokens that fill the last group.
+  values_.assign(static_cast<size_t>(groups() * group_bytes_), 0);
+  if (kind != Kind::kInt8) return;
+  const auto count = static_cast<size_t>(groups() * blocks * width);
+  units_.assign(count, 0);
+  sums_.assign(count, 0);
+  starts_.assign(count, 0);
+  half_starts_.assign(2 * count, 0);
+}
+
+void PackedRows::set(int64_t token, const float* x) {
+  if (kind_ == Kind::kInt8) return set_int8(token, x);
+  uint8_t* group = values(token / width_);
+  const int64_t lane = token % width_;
+  for (int64_t c = 0; c < columns_; ++c) {
+    if (kind_ == Kind::kF32) {
+      std::memcpy(group + (c * width_ + lane) * 4, x + c, 4);
+    } else {
+      const uint16_t bits = f32_to_bf16(x[c]);
+      std::memcpy(group + (c / 2 * width_ + lane) * 4 + c % 2 * 2, &bits, 2);
+    }
+  }
+}
+
+void PackedRows::set_int8(int64_t token, const float* x) {
+  const int64_t group = token / width_, lane = token % width_, first = group * blocks_;
+  uint8_t* to = values(group) + lane * 4;
+  float tail[kBlockColumns];
+  for (int64_t b = 0; b * kBlockColumns < columns_; ++b) {
+    const float* from = x + b * kBlockColumns;
+    if ((b + 1) * kBlockColumns > columns_) {
+      std::fill(std::copy(from, x + columns_, tail), tail + kBlockColumns, 0.0f);
+      from = tail;
+    }
+    float unit = magnitude(from) / 127.0f;
+    if (unit < 1e-37f) unit = 0;  // its inverse would be infinite
+    alignas(32) int8_t q[kBlockColumns];
+    round_block(from, unit > 0 ? 1.0f / unit : 0.0f, q);
+    int32_t low = 0, high = 0;
+    for (int64_t i = 0; i < 16; ++i) low += q[i];
+    for (int64_t i = 16; i < 32; ++i) high += q[i];
+    for (int64_t k = 0; k < 8; ++k) std::memcpy(to + (b * 8 + k) * width_ * 4, q + 4 * k, 4);
+    units_[static_cast<size_t>((first + b) * width_ + lane)] = unit;
+    sums_[static_cast<size_t>((first + b) * width_ + lane)] = unit * static_cast<float>(low + high);
+    starts_[static_cast<size_t>((first + b) * width_ + lane)] = -128 * (low + high);
+    half_starts_[static_cast<size_t>((2 * (first + b)) * width_ + lane)] = -128 * low;
+    half_starts_[static_cast<size_t>((2 * (first + b) + 1) * width_ + lane)] = -128 * high;
+  }
+}
+
+float PackedRows::value(int64_t token, int64_t column) const {
+  const int64_t group = token / width_, lane = token % width_;
+  const uint8_t* from = values(group);
+  if (kind_ == Kind::kInt8) {
+    const auto q = static_cast<int8_t>(from[(column / 4 * width_ + lane) * 4 + column % 4]);
+    return static_cast<float>(q) * units(group)[column / kBlockColumns * width_ + lane];
+  }
+  if (kind_ == Kind::kF32) {
+    float value;
+    std::memcpy(&value, from + (column * width_ + lane) * 4, 4);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, from + (column / 2 * width_ + lane) * 4 + column % 2 * 2, 2);
+  return bf16_to_f32(bits);
+}
+
+std::span<const MatmulKernel> matmul_kernels() { return kKernels; }
+
+base::Result<const MatmulKernel*> choose_matmul(const PackedFormat& format) {
+  const char* forced = std::getenv("DEEPSEEK_FORCE_KERNEL");
+  std::string names;
+  for (const auto& kernel : kKernels) {
+    const std::string reason = kernel.declines(format);
+    if (forced == nullptr || *forced == 0) {
+      if (reason.empty()) return &kernel;
+    } else if (std::string_view(forced) == kernel.name) {
+      if (reason.empty()) return &kernel;
+      return base::refuse("DEEPSEEK_FORCE_KERNEL={}: {}", forced, reason);
+    }
+    names += (names.empty() ? "" : ", ") + std::string(kernel.name);
+  }
+  return base::refuse("DEEPSEEK_FORCE_KERNEL={} is unknown; there are {}", forced, names);
+}
+
+int64_t matmul_scratch_bytes(const PackedMatrix& w) {
+  // A tile as 8-bit cells, with f32 scales for each 16 columns and f32 mins for each 32.
+  return w.format().is_integer() ? w.blocks() * (kBlockColumns * kTileRows + 3 * kTileRows * 4) : 0;
+}
+
+}  // namespace deepseek::kernels

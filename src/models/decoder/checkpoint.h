@@ -1,0 +1,49 @@
+// A decoder's file as it is: which tensor is which module's, nothing converted yet.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/files.h"
+#include "formats/weights/tensor_file.h"
+#include "models/decoder/config.h"
+
+namespace deepseek::models {
+
+/// A Hugging Face directory or a .gguf. Modules go by Hugging Face's names without what comes before the layer:
+/// "self_attn.q_proj", "input_layernorm"; above the layers "embed_tokens", "norm", "lm_head".
+class DecoderCheckpoint {
+ public:
+  /// Errors: not there, unknown architecture, missing shard, a damaged header.
+  [[nodiscard]] static base::Result<DecoderCheckpoint> open(const base::fs::path& path);
+
+  [[nodiscard]] const DecoderConfig& config() const { return config_; }
+  [[nodiscard]] const base::fs::path& path() const { return path_; }
+
+  /// The tensor of a module, kind "weight" or "bias". Errors: missing, or of another shape than the configuration asks for.
+  [[nodiscard]] base::Result<const formats::TensorInfo*> top(const std::string& module, const std::vector<int64_t>& shape) const;
+  [[nodiscard]] base::Result<const formats::TensorInfo*> layer(int64_t index, const std::string& module, const std::vector<int64_t>& shape,
+                                                               const char* kind = "weight") const;
+  /// llama.cpp stores q and k of Llama with the halves of each head's rows interleaved: the number of heads, 0 where rows are in order.
+  [[nodiscard]] int64_t interleaved_heads(const std::string& module) const;
+  /// GGUF stores 1 + w for norms whose weight is w (DecoderConfig::norm_plus_one).
+  [[nodiscard]] bool norms_hold_one() const { return gguf_ && config_.norm_plus_one; }
+
+  /// Keeps the map alive as long as it is held.
+  [[nodiscard]] const std::shared_ptr<const void>& owner() const { return owner_; }
+  /// Its pages will not be read again soon.
+  void release(const formats::TensorInfo& info) const;
+
+ private:
+  [[nodiscard]] base::Result<const formats::TensorInfo*> named(const std::string& name, const std::vector<int64_t>& shape) const;
+  DecoderConfig config_;
+  base::fs::path path_;
+  bool gguf_ = false;
+  std::string prefix_ = "model.";
+  std::shared_ptr<const void> owner_;
+  std::function<const formats::TensorInfo*(const std::string&)> find_;
+  std::function<const base::MappedFile&(const formats::TensorInfo&)> file_of_;
+};
+
+}  // namespace deepseek::models
