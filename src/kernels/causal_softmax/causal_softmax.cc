@@ -9,12 +9,6 @@
 namespace deepseek::kernels {
 namespace {
 
-DEEPSEEK_VECTOR_CLONES float largest(const float* x, int64_t n) {
-  float best = x[0];
-  for (int64_t i = 1; i < n; ++i) best = x[i] > best ? x[i] : best;
-  return best;
-}
-
 // Lanes keep the order of the sum, whatever the vector width.
 DEEPSEEK_VECTOR_CLONES float exponentials(const float* x, float scale, float shift, float* out, int64_t n) {
   float lanes[16] = {};

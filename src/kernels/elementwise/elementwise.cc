@@ -11,7 +11,9 @@
 #include <ATen/ops/silu.h>
 #include <ATen/ops/silu_backward.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/elementwise/row.h"
@@ -144,6 +146,29 @@ void norm_row(const float* x, const float* weight, float eps, float* out, int64_
 }
 
 void glu_row(const float* gate, const float* up, bool gelu, float* out, int64_t n) { (gelu ? gelu_row : silu_row)(gate, up, out, n); }
+
+DEEPSEEK_VECTOR_CLONES float largest(const float* x, int64_t n) {
+  float lanes[16];
+  std::fill(lanes, lanes + 16, -std::numeric_limits<float>::infinity());
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int64_t j = 0; j < 16; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+  }
+  for (; i < n; ++i) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+  return *std::max_element(lanes, lanes + 16);
+}
+
+DEEPSEEK_VECTOR_CLONES float sum_of_exponentials(const float* x, float shift, int64_t n) {
+  float lanes[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int64_t j = 0; j < 16; ++j) lanes[j] += fast_exp(x[i + j] - shift);
+  }
+  float sum = 0;
+  for (const float lane : lanes) sum += lane;
+  for (; i < n; ++i) sum += fast_exp(x[i] - shift);
+  return sum;
+}
 
 DEEPSEEK_VECTOR_CLONES void add_row(float* x, const float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] += y[i];

@@ -29,6 +29,10 @@ void norm_row(const float* x, const float* weight, float eps, float* out, int64_
 void rotate_row(const float* x, const float* cosine, const float* sine, float* y, int64_t half);
 /// out = act(gate) * up, act = SiLU, or GELU by tanh; out may be gate.
 void glu_row(const float* gate, const float* up, bool gelu, float* out, int64_t n);
+/// -infinity for n = 0; NaN is passed over.
+float largest(const float* x, int64_t n);
+/// Sum of exp(x - shift).
+float sum_of_exponentials(const float* x, float shift, int64_t n);
 /// x += y
 void add_row(float* x, const float* y, int64_t n);
 

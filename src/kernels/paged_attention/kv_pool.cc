@@ -57,10 +57,7 @@ void KvPool::store(int64_t layer, int64_t head, int32_t page, int64_t slot, cons
     keys[d / 2 * 2 * kKeyTile] = f32_to_bf16(key[d]);
     if (d + 1 < dim_) keys[d / 2 * 2 * kKeyTile + 1] = f32_to_bf16(key[d + 1]);
   }
-  for (int64_t d = 0; d < dim_; ++d) {
-    values[2 * d] = f32_to_bf16(value[d]);
-    if (slot % 2 == 0) values[2 * d + 1] = 0;  // what an earlier sequence left there may be NaN, which a weight of 0 does not hide
-  }
+  for (int64_t d = 0; d < dim_; ++d) values[2 * d] = f32_to_bf16(value[d]);
 }
 
 }  // namespace deepseek::kernels

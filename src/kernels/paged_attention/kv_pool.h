@@ -35,7 +35,7 @@ class KvPool {
   /// Bytes of one page over all layers and heads.
   [[nodiscard]] int64_t page_bytes() const { return layers_ * heads_ * kPageTokens * width_ * 4; }
 
-  /// Rounds the key and the value of one position, [head_dim] f32 each, into `slot` of a page.
+  /// Rounds the key and the value of one position, [head_dim] f32 each, into `slot` of a page. Threads may store different slots at once.
   void store(int64_t layer, int64_t head, int32_t page, int64_t slot, const float* key, const float* value);
 
   [[nodiscard]] const uint16_t* keys(int64_t layer, int64_t head, int32_t page) const { return memory_ + offset(layer, head, page); }

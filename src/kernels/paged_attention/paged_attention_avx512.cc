@@ -75,18 +75,21 @@ void weigh(const uint16_t* values, const uint16_t (*p)[kPageTokens], int64_t wid
 #pragma GCC unroll 12
     for (int t = 0; t < Queries; ++t) sum[s][t] = _mm512_mul_ps(_mm512_loadu_ps(out + t * width + d + 16 * s), _mm512_set1_ps(keep[t]));
   }
-  for (int64_t k = begin; k < end; k += 2) {
+  const auto add = [&](int64_t k, __mmask32 slots) __attribute__((always_inline)) {
     const uint16_t* from = values + k * width + 2 * d;
     __m512bh cells[Side];
 #pragma GCC unroll 4
-    for (int s = 0; s < Side; ++s) cells[s] = (__m512bh)_mm512_loadu_si512(from + 32 * s);
+    for (int s = 0; s < Side; ++s) cells[s] = (__m512bh)_mm512_maskz_loadu_epi16(slots, from + 32 * s);
 #pragma GCC unroll 12
     for (int t = 0; t < Queries; ++t) {
       const __m512bh two = pair_at(p[t] + k);
 #pragma GCC unroll 4
       for (int s = 0; s < Side; ++s) sum[s][t] = _mm512_dpbf16_ps(sum[s][t], cells[s], two);
     }
-  }
+  };
+  for (int64_t k = begin; k + 2 <= end; k += 2) add(k, 0xFFFFFFFFu);
+  // What lies beyond the last position may be NaN of an earlier sequence, which a weight of 0 does not hide.
+  if ((end - begin) % 2 != 0) add(end - 1, 0x55555555u);
 #pragma GCC unroll 4
   for (int s = 0; s < Side; ++s) {
 #pragma GCC unroll 12

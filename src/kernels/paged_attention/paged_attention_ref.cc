@@ -20,8 +20,8 @@ DEEPSEEK_VECTOR_CLONES void add_scores(const uint16_t* keys, const uint16_t* q, 
   for (int64_t s = 0; s < kKeyTile; ++s) scores[s] = even[s] + odd[s];
 }
 
-DEEPSEEK_VECTOR_CLONES void add_values(const uint16_t* values, float a, float b, int64_t width, float* out) {
-  for (int64_t d = 0; d < width; ++d) out[d] += a * bf16_to_f32(values[2 * d]) + b * bf16_to_f32(values[2 * d + 1]);
+DEEPSEEK_VECTOR_CLONES void add_values(const uint16_t* values, float weight, int64_t width, float* out) {
+  for (int64_t d = 0; d < width; ++d) out[d] += weight * bf16_to_f32(values[2 * d]);
 }
 
 }  // namespace
@@ -44,12 +44,11 @@ void attend_page_reference(const uint16_t* keys, const uint16_t* values, int64_t
     for (int64_t d = 0; d < width; ++d) out[d] *= keep;
     tile.sum[t] *= keep;
     tile.best[t] = best;
-    for (int64_t s = from / 2 * 2; s < to; s += 2) {
+    for (int64_t s = from; s < to; ++s) {
       // Probabilities are rounded as the values are, so that all implementations agree.
-      const float a = s < from ? 0.0f : bf16_to_f32(f32_to_bf16(std::exp(scores[s] - best)));
-      const float b = s + 1 >= to ? 0.0f : bf16_to_f32(f32_to_bf16(std::exp(scores[s + 1] - best)));
-      tile.sum[t] += a + b;
-      add_values(values + s * width, a, b, width, out);
+      const float weight = bf16_to_f32(f32_to_bf16(std::exp(scores[s] - best)));
+      tile.sum[t] += weight;
+      add_values(values + s / 2 * 2 * width + s % 2, weight, width, out);
     }
   }
 }

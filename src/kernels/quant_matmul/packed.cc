@@ -1,5 +1,7 @@
 #include "kernels/quant_matmul/packed.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
@@ -9,9 +11,11 @@
 
 #include "kernels/simd.h"
 
-// A tile is [scales][values], both multiples of 64 bytes.
-// Scales: for each block of 32 columns d[16] in f16, then m[16] where there are mins; where super for each 256 columns d[16],
-// dmin[16] where there are mins, s[blocks][16], m[blocks][16] where there are mins.
+// Everything that a product reads lies in one stream: a memory's own prefetcher follows nothing else (a jump of 640 bytes for each
+// tile costs a third of the bandwidth, measured on Zen 4). A tile of 16 rows is a row of panels, 64 columns wide (256 where super), and a
+// panel is [scales][values], both multiples of 64 bytes.
+// Scales: for each block of 32 columns d[16] in f16, then m[16] where there are mins; where super d[16], dmin[16] where there are mins,
+// s[blocks][16], m[blocks][16] where there are mins.
 // Values: for each 32 columns, a cell is 4 columns of 16 rows, row by row, 64 bytes. 8 bits: cells 0 to 7. 4 bits: cell 2p in the low
 // half and 2p+1 in the high half of 64 bytes. 5 bits: and 64 bytes whose bit j is the fifth of cell j. 6 bits: and 2 x 64 bytes,
 // two bits for each of cells 0 to 3 and 4 to 7. bf16: cells of 2 columns; f32: of one.
@@ -19,6 +23,7 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr int64_t kAlignment = 64, kSuperColumns = 256;
+constexpr size_t kHugePage = size_t{2} << 20;
 
 int64_t padded(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
@@ -27,8 +32,6 @@ int64_t group_scale_bytes(const PackedFormat& f) {
   const int64_t with_mins = f.mins ? 2 : 1;
   return with_mins * (f.super ? 32 + kSuperColumns / f.block * kTileRows : 32);
 }
-
-int64_t column_padding(const PackedFormat& f) { return f.super ? kSuperColumns : kBlockColumns; }
 
 // Where a value lies in the 32 columns of its tile.
 struct Cell {
@@ -99,17 +102,24 @@ uint64_t PackedMatrix::byte_count(const PackedFormat& format, int64_t rows, int6
 }
 
 void PackedMatrix::measure() {
-  const int64_t wide = padded(columns_, column_padding(format_));
-  blocks_ = wide / kBlockColumns;
-  scale_bytes_ = padded(wide / format_.group() * group_scale_bytes(format_), kAlignment);
-  tile_bytes_ = scale_bytes_ + wide * kTileRows * format_.bits / 8;
+  const int64_t panel_columns = format_.super ? kSuperColumns : 64, groups = panel_columns / format_.group();
+  const int64_t panels = (columns_ + panel_columns - 1) / panel_columns;
+  panel_blocks_ = panel_columns / kBlockColumns;
+  blocks_ = panels * panel_blocks_;
+  group_scale_bytes_ = group_scale_bytes(format_);
+  panel_scale_bytes_ = padded(groups * group_scale_bytes_, kAlignment);
+  panel_bytes_ = panel_scale_bytes_ + panel_columns * kTileRows * format_.bits / 8;
+  tile_bytes_ = panels * panel_bytes_;
 }
 
 PackedMatrix::PackedMatrix(PackedFormat format, int64_t rows, int64_t columns) : format_(format), rows_(rows), columns_(columns) {
   measure();
   const auto size = static_cast<size_t>(tile_bytes_ * tiles());
-  owned_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, std::max<size_t>(size, kAlignment))));
+  const bool large = size >= kHugePage;
+  const size_t alignment = large ? kHugePage : static_cast<size_t>(kAlignment);
+  owned_.reset(static_cast<std::byte*>(std::aligned_alloc(alignment, (std::max<size_t>(size, 1) + alignment - 1) / alignment * alignment)));
   if (owned_ == nullptr) throw std::bad_alloc();
+  if (large) ::madvise(owned_.get(), size, MADV_HUGEPAGE);  // fewer misses of the TLB; a wish only
   std::memset(owned_.get(), 0, size);
   bytes_ = {owned_.get(), size};
 }
@@ -124,8 +134,9 @@ PackedMatrix::PackedMatrix(PackedFormat format, int64_t rows, int64_t columns, s
 
 void PackedMatrix::set_group(int64_t tile, int64_t group, const GroupValues (&rows)[kTileRows]) {
   const int64_t width = format_.group(), count = width / format_.block, block_bytes = kBlockColumns * kTileRows * format_.bits / 8;
-  auto* scale = reinterpret_cast<uint8_t*>(owned_.get()) + tile * tile_bytes_ + group * group_scale_bytes(format_);
-  auto* block = reinterpret_cast<uint8_t*>(owned_.get()) + tile * tile_bytes_ + scale_bytes_ + group * width / kBlockColumns * block_bytes;
+  const int64_t first = group * width / kBlockColumns;
+  auto* scale = const_cast<uint8_t*>(scales(tile, first));
+  auto* block = const_cast<uint8_t*>(values(tile, first));
   uint8_t* small = scale + (format_.mins ? 64 : 32);
   for (int64_t r = 0; r < kTileRows; ++r) {
     std::memcpy(scale + 2 * r, &rows[r].d, 2);
@@ -155,7 +166,7 @@ void PackedMatrix::set_row(int64_t row, std::span<const float> values) {
 
 void PackedMatrix::row(int64_t row, std::span<float> out) const {
   const int64_t tile = row / kTileRows, lane = row % kTileRows, width = format_.group();
-  const uint8_t* cells = values(tile);
+  const uint8_t* cells = values(tile, 0);
   if (!format_.is_integer()) {
     for (int64_t c = 0; c < columns_; ++c) {
       if (format_.bits == 16) out[static_cast<size_t>(c)] = bf16_to_f32(half_at(cells + (c / 2 * kTileRows + lane) * 4 + c % 2 * 2));
@@ -164,7 +175,7 @@ void PackedMatrix::row(int64_t row, std::span<float> out) const {
     return;
   }
   for (int64_t c = 0; c < columns_; ++c) {
-    const uint8_t* scale = scales(tile) + c / width * group_scale_bytes(format_);
+    const uint8_t* scale = scales(tile, c / kBlockColumns);
     float d = f16_to_f32(half_at(scale + 2 * lane)), m = format_.mins ? f16_to_f32(half_at(scale + 32 + 2 * lane)) : 0.0f;
     if (format_.super) {
       const int64_t block = c % width / format_.block, count = width / format_.block;
@@ -172,7 +183,7 @@ void PackedMatrix::row(int64_t row, std::span<float> out) const {
       d *= static_cast<float>(static_cast<int8_t>(scale[block * kTileRows + lane]));
       if (format_.mins) m *= static_cast<float>(static_cast<int8_t>(scale[(count + block) * kTileRows + lane]));
     }
-    const uint8_t* block = cells + c / kBlockColumns * kBlockColumns * kTileRows * format_.bits / 8;
+    const uint8_t* block = values(tile, c / kBlockColumns);
     const int q = take(block, format_.bits, cell_of(lane, c % kBlockColumns));
     // GGUF's simple types add their min, the super ones subtract it.
     const float min = format_.super ? -m : m;

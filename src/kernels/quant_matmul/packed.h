@@ -42,8 +42,7 @@ struct GroupValues {
   int8_t mins[16] = {};
 };
 
-/// [rows, columns]. Rows are padded to a multiple of 16 and columns to one of 32 (256 where super), with zeros.
-/// Layout of a tile of 16 rows: all scales, then all values; see packed.cc.
+/// [rows, columns]. Rows are padded to a multiple of 16 and columns to one of 64 (256 where super), with zeros. Layout: see packed.cc.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -68,8 +67,13 @@ class PackedMatrix {
   [[nodiscard]] int64_t blocks() const { return blocks_; }  ///< of 32 columns, padding included
   [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
 
-  [[nodiscard]] const uint8_t* scales(int64_t tile) const { return base() + tile * tile_bytes_; }
-  [[nodiscard]] const uint8_t* values(int64_t tile) const { return base() + tile * tile_bytes_ + scale_bytes_; }
+  /// Where the scales that cover a block of 32 columns begin (where super: those of its 256 columns), and where its values do.
+  [[nodiscard]] const uint8_t* scales(int64_t tile, int64_t block) const {
+    return base() + tile * tile_bytes_ + block / panel_blocks_ * panel_bytes_ + (format_.super ? 0 : block % panel_blocks_ * group_scale_bytes_);
+  }
+  [[nodiscard]] const uint8_t* values(int64_t tile, int64_t block) const {
+    return base() + tile * tile_bytes_ + block / panel_blocks_ * panel_bytes_ + panel_scale_bytes_ + block % panel_blocks_ * format_.bits * 64;
+  }
 
  private:
   struct Free {
@@ -79,7 +83,7 @@ class PackedMatrix {
   void measure();
 
   PackedFormat format_;
-  int64_t rows_ = 0, columns_ = 0, blocks_ = 0, scale_bytes_ = 0, tile_bytes_ = 0;
+  int64_t rows_ = 0, columns_ = 0, blocks_ = 0, panel_blocks_ = 1, group_scale_bytes_ = 0, panel_scale_bytes_ = 0, panel_bytes_ = 0, tile_bytes_ = 0;
   std::unique_ptr<std::byte, Free> owned_;
   std::span<const std::byte> bytes_;
 };

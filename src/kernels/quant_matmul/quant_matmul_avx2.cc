@@ -43,10 +43,9 @@ void unpack_cells(const uint8_t* from, int bits, Block& block) {
 
 void unpack(const PackedMatrix& w, int64_t tile, int64_t b, Block& block) {
   const PackedFormat& f = w.format();
-  unpack_cells(w.values(tile) + b * f.bits * 64, f.bits, block);
-  const int64_t in_group = f.super ? 8 : 1, halves_of = f.block == 16 ? 2 : 1;
-  const int64_t group_bytes = (f.super ? 32 + 8 * halves_of * 16 : 32) * (f.mins ? 2 : 1);
-  const uint8_t* at = w.scales(tile) + b / in_group * group_bytes;
+  unpack_cells(w.values(tile, b), f.bits, block);
+  const int64_t halves_of = f.block == 16 ? 2 : 1;
+  const uint8_t* at = w.scales(tile, b);
   for (int r = 0; r < 2; ++r) {
     const __m256 d = halves(at + 16 * r), dmin = f.mins ? halves(at + 32 + 16 * r) : _mm256_setzero_ps();
     for (int64_t h = 0; h < halves_of; ++h) {
@@ -115,7 +114,7 @@ void integers(const PackedMatrix& w, const PackedRows& x, int64_t tile, int64_t 
 template <int Tokens, bool Brain>
 void plain(const PackedMatrix& w, const PackedRows& x, int64_t tile, int64_t group, int64_t lane, float* out, int64_t stride, int64_t rows) {
   const int64_t width = x.width(), cells = w.blocks() * kBlockColumns / (Brain ? 2 : 1);
-  const uint8_t *from = w.values(tile), *a = x.values(group) + lane * 4;
+  const uint8_t *from = w.values(tile, 0), *a = x.values(group) + lane * 4;
   __m256 total[Tokens][2];
   for (auto& sum : total) sum[0] = sum[1] = _mm256_setzero_ps();
   const __m256i upper = _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000u));

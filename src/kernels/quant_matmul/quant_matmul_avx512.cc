@@ -16,40 +16,39 @@ struct Packed {
   static constexpr int kHalves = Halves;
   static constexpr int kGroupScales = (Super ? 32 + 8 * Halves * 16 : 32) * (Mins ? 2 : 1);
 
-  const uint8_t *scales, *values;
+  static constexpr int kPanelBlocks = Super ? 8 : 2;
+  static constexpr int kScaleBytes = (kGroupScales * (Super ? 1 : 2) + 63) / 64 * 64;
+  static constexpr int kPanelBytes = kScaleBytes + kPanelBlocks * Bits * 64;
+
+  const uint8_t* panel;
   __m512 d, dmin;
 
-  Packed(const PackedMatrix& w, int64_t tile, const uint8_t*) : scales(w.scales(tile)), values(w.values(tile)), d(), dmin() {}
+  Packed(const PackedMatrix& w, int64_t tile, const uint8_t*) : panel(w.scales(tile, 0) - kPanelBytes), d(), dmin() {}
 
   static __m512 halves(const uint8_t* at) { return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(at))); }
   static __m512 bytes(const uint8_t* at) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(at))));
   }
 
+  // Blocks are visited in order.
   void begin(int64_t block) {
-    if constexpr (Super) {
-      if (block % 8 != 0) return;
-      const uint8_t* at = scales + block / 8 * kGroupScales;
-      d = halves(at);
-      if constexpr (Mins) dmin = halves(at + 32);
-    } else {
-      d = halves(scales + block * kGroupScales);
-      if constexpr (Mins) dmin = halves(scales + block * kGroupScales + 32);
-    }
+    if (block % kPanelBlocks == 0) panel += kPanelBytes;
+    if (Super && block % kPanelBlocks != 0) return;
+    const uint8_t* at = panel + (Super ? 0 : block % kPanelBlocks * kGroupScales);
+    d = halves(at);
+    if constexpr (Mins) dmin = halves(at + 32);
   }
   [[nodiscard]] __m512 scale(int64_t block, int half) const {
     if constexpr (!Super) return d;
-    const uint8_t* at = scales + block / 8 * kGroupScales + (Mins ? 64 : 32);
-    return _mm512_mul_ps(d, bytes(at + (block % 8 * Halves + half) * 16));
+    return _mm512_mul_ps(d, bytes(panel + (Mins ? 64 : 32) + (block % 8 * Halves + half) * 16));
   }
   // What is added for each unit of the sum of activations.
   [[nodiscard]] __m512 min(int64_t block) const {
     if constexpr (!Super) return dmin;
-    const uint8_t* at = scales + block / 8 * kGroupScales + 64 + 8 * Halves * 16;
-    return _mm512_mul_ps(_mm512_sub_ps(_mm512_setzero_ps(), dmin), bytes(at + block % 8 * 16));
+    return _mm512_mul_ps(_mm512_sub_ps(_mm512_setzero_ps(), dmin), bytes(panel + 64 + 8 * Halves * 16 + block % 8 * 16));
   }
   void unpack(int64_t block, __m512i* cells) const {
-    const auto* from = reinterpret_cast<const __m512i*>(values + block * (Bits * 64));
+    const auto* from = reinterpret_cast<const __m512i*>(panel + kScaleBytes + block % kPanelBlocks * (Bits * 64));
     if constexpr (Bits == 8) {
 #pragma GCC unroll 8
       for (int k = 0; k < 8; ++k) cells[k] = _mm512_load_si512(from + k);
@@ -257,8 +256,8 @@ void multiply_plain(const PackedMatrix& w, const PackedRows& x, int64_t begin, i
       const int64_t first = g * x.width(), tokens = x.tokens() - first < x.width() ? x.tokens() - first : x.width();
       float* to = out + first * stride + tile * kTileRows;
       with_count<PackedRows::kMostWidth>(tokens, [&]<int Tokens>() {
-        if (w.format().bits == 16) brains<Tokens>(w.values(tile), columns, x, g, to, stride, w.rows() - tile * kTileRows);
-        else floats<Tokens>(w.values(tile), columns, x, g, to, stride, w.rows() - tile * kTileRows);
+        if (w.format().bits == 16) brains<Tokens>(w.values(tile, 0), columns, x, g, to, stride, w.rows() - tile * kTileRows);
+        else floats<Tokens>(w.values(tile, 0), columns, x, g, to, stride, w.rows() - tile * kTileRows);
       });
     }
   }

@@ -58,6 +58,15 @@ base::Status check_types(const json& j) {
   return {};
 }
 
+// Llama 3's rule: long wavelengths are stretched by `factor`, short ones kept, those between are blended.
+double llama3_frequency(double frequency, const RopeConfig& rope) {
+  const double wavelength = 2 * M_PI / frequency, original = static_cast<double>(rope.original_max_position);
+  if (wavelength > original / rope.low_freq_factor) return frequency / rope.factor;
+  if (wavelength < original / rope.high_freq_factor) return frequency;
+  const double blend = (original / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+  return (1 - blend) * frequency / rope.factor + blend * frequency;
+}
+
 // What the configuration asks for and this decoder would compute wrongly.
 base::Status check_supported(const json& j, bool gemma) {
   if (const auto found = j.find("quantization_config"); found != j.end() && found->is_object()) {
@@ -199,6 +208,17 @@ Result<DecoderFamily> family_from(const json& j) {
 }
 
 }  // namespace
+
+std::vector<double> rope_frequencies(const RopeConfig& rope, int64_t dim) {
+  std::vector<double> values;
+  for (int64_t i = 0; i < dim / 2; ++i) {
+    double frequency = std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+    if (rope.scaling == "linear") frequency /= rope.factor;
+    if (rope.scaling == "llama3") frequency = llama3_frequency(frequency, rope);
+    values.push_back(frequency);
+  }
+  return values;
+}
 
 const char* family_name(DecoderFamily family) { return row_of(family).name; }
 

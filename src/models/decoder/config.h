@@ -27,6 +27,9 @@ struct RopeConfig {
   int64_t original_max_position = 8192;
 };
 
+/// What a position adds to the angle of each pair of dimensions: [dim / 2].
+[[nodiscard]] std::vector<double> rope_frequencies(const RopeConfig& rope, int64_t dim);
+
 struct DecoderConfig {
   DecoderFamily family = DecoderFamily::kLlama;
   int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, num_layers = 0;

@@ -17,23 +17,10 @@
 namespace deepseek::models {
 namespace {
 
-// Llama 3's rule: long wavelengths are stretched by `factor`, short ones kept, those between are blended.
-double llama3_frequency(double frequency, const RopeConfig& rope) {
-  const double wavelength = 2 * M_PI / frequency, original = static_cast<double>(rope.original_max_position);
-  if (wavelength > original / rope.low_freq_factor) return frequency / rope.factor;
-  if (wavelength < original / rope.high_freq_factor) return frequency;
-  const double blend = (original / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
-  return (1 - blend) * frequency / rope.factor + blend * frequency;
-}
-
 at::Tensor inverse_frequencies(const RopeConfig& rope, int64_t dim) {
+  const std::vector<double> exact = rope_frequencies(rope, dim);
   at::Tensor values = at::empty({dim / 2}, at::kFloat);
-  for (int64_t i = 0; i < dim / 2; ++i) {
-    double frequency = std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
-    if (rope.scaling == "linear") frequency /= rope.factor;
-    if (rope.scaling == "llama3") frequency = llama3_frequency(frequency, rope);
-    values.mutable_data_ptr<float>()[i] = static_cast<float>(frequency);
-  }
+  std::transform(exact.begin(), exact.end(), values.mutable_data_ptr<float>(), [](double value) { return static_cast<float>(value); });
   return values;
 }
 

@@ -1,0 +1,164 @@
+// Our side of the inference benchmark: one command a line on standard input, one JSON object a line on standard output.
+//   prefill N            feeds N tokens to an empty sequence
+//   decode CONTEXT N     N greedy steps after CONTEXT tokens
+//   batch S CONTEXT N    N greedy steps of S sequences together, each after CONTEXT tokens
+//   losses FILE WINDOW   mean loss of a file of token ids (text, one line), windows of WINDOW tokens, each on its own
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "engine/fused_model.h"
+#include "hardware/limits.h"
+#include "models/model.h"
+
+namespace {
+
+using namespace deepseek;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+template <typename T>
+T sure(base::Result<T> result) {
+  if (!result) throw std::runtime_error(result.error().message);
+  return std::move(*result);
+}
+
+int64_t peak_resident_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
+  }
+  return 0;
+}
+
+class Bench {
+ public:
+  explicit Bench(std::unique_ptr<engine::FusedModel> model) : model_(std::move(model)) {}
+
+  // Tokens that no kernel can foresee, the same in every run.
+  std::vector<int32_t> tokens(int64_t count, uint64_t seed) const {
+    std::vector<int32_t> out;
+    for (int64_t i = 0; i < count; ++i) {
+      seed = seed * 6364136223846793005u + 1442695040888963407u;
+      out.push_back(static_cast<int32_t>((seed >> 33) % static_cast<uint64_t>(model_->config().vocab_size - 1000) + 500));
+    }
+    return out;
+  }
+
+  std::vector<int32_t> feed(engine::CachedSequence& sequence, const std::vector<int32_t>& ids) {
+    std::span<float> logits;
+    for (size_t at = 0; at < ids.size(); at += engine::FusedModel::kMostTokens) {
+      const size_t count = std::min<size_t>(ids.size() - at, engine::FusedModel::kMostTokens);
+      const engine::SequenceInput input[] = {{&sequence, {ids.data() + at, count}}};
+      logits = sure(model_->forward(input));
+    }
+    return best_of(logits, 1);
+  }
+
+  nlohmann::json prefill(int64_t count) {
+    engine::CachedSequence sequence;
+    const auto ids = tokens(count, 1);
+    const auto begin = Clock::now();
+    feed(sequence, ids);
+    const double seconds = seconds_since(begin);
+    model_->truncate(sequence, 0);
+    return {{"seconds", seconds}, {"tokens", count}};
+  }
+
+  nlohmann::json batch(int64_t sequences, int64_t context, int64_t steps) {
+    std::vector<engine::CachedSequence> all(static_cast<size_t>(sequences));
+    std::vector<int32_t> last;
+    for (size_t s = 0; s < all.size(); ++s) last.push_back(feed(all[s], tokens(context, 7 + s))[0]);
+    const auto begin = Clock::now();
+    for (int64_t i = 0; i < steps; ++i) {
+      std::vector<engine::SequenceInput> inputs;
+      for (size_t s = 0; s < all.size(); ++s) inputs.push_back({&all[s], {&last[s], 1}});
+      last = best_of(sure(model_->forward(inputs)), sequences);
+    }
+    const double seconds = seconds_since(begin);
+    for (auto& sequence : all) model_->truncate(sequence, 0);
+    return {{"seconds", seconds}, {"tokens", sequences * steps}};
+  }
+
+  nlohmann::json losses(const std::string& file, int64_t window) {
+    std::ifstream in(file);
+    const std::vector<int32_t> ids{std::istream_iterator<int32_t>(in), {}};
+    double sum = 0;
+    int64_t counted = 0;
+    for (size_t begin = 0; begin + 1 < ids.size(); begin += static_cast<size_t>(window)) {
+      const size_t end = std::min(ids.size(), begin + static_cast<size_t>(window));
+      engine::CachedSequence sequence;
+      for (size_t at = begin; at < end; at += engine::FusedModel::kMostTokens) {
+        const size_t count = std::min<size_t>(end - at, engine::FusedModel::kMostTokens);
+        std::vector<int32_t> targets(ids.begin() + static_cast<std::ptrdiff_t>(at) + 1, ids.begin() + static_cast<std::ptrdiff_t>(std::min(end, at + count + 1)));
+        counted += static_cast<int64_t>(targets.size());
+        targets.resize(count, -1);
+        const engine::SequenceInput input[] = {{&sequence, {ids.data() + at, count}, false, targets}};
+        for (const float loss : sure(model_->losses(input))) sum += loss;
+      }
+      model_->truncate(sequence, 0);
+    }
+    return {{"loss", sum / static_cast<double>(counted)}, {"tokens", counted}};
+  }
+
+  nlohmann::json run(const std::string& line) {
+    std::istringstream words(line);
+    std::string command, file;
+    int64_t a = 0, b = 0, c = 0;
+    words >> command;
+    if (command == "losses") {
+      words >> file >> a;
+      return losses(file, a);
+    }
+    words >> a >> b >> c;
+    if (command == "prefill") return prefill(a);
+    if (command == "decode") return batch(1, a, b);
+    if (command == "batch") return batch(a, b, c);
+    throw std::runtime_error("unknown command " + line);
+  }
+
+ private:
+  std::vector<int32_t> best_of(std::span<float> logits, int64_t rows) const {
+    std::vector<int32_t> out;
+    const int64_t width = static_cast<int64_t>(logits.size()) / rows;
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = logits.data() + r * width;
+      out.push_back(static_cast<int32_t>(std::max_element(row, row + width) - row));
+    }
+    return out;
+  }
+  std::unique_ptr<engine::FusedModel> model_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string model;
+  int threads = 2;
+  int64_t cache_tokens = 16384;
+  CLI::App app("Runs the commands on standard input on one model");
+  app.add_option("--model", model, "directory or .gguf")->required();
+  app.add_option("--threads", threads);
+  app.add_option("--cache_tokens", cache_tokens);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    const auto begin = Clock::now();
+    auto team = std::make_shared<hardware::Team>(threads);
+    auto checkpoint = sure(models::DecoderCheckpoint::open(model));
+    auto weights = sure(engine::pack_checkpoint(checkpoint, *team));
+    const auto bytes = weights.bytes();
+    Bench bench(sure(engine::FusedModel::create(std::move(weights), team, cache_tokens)));
+    std::cout << nlohmann::json{{"load_seconds", seconds_since(begin)}, {"weight_bytes", bytes}} << std::endl;
+    for (std::string line; std::getline(std::cin, line) && line != "quit";) std::cout << bench.run(line) << std::endl;
+    std::cout << nlohmann::json{{"peak_rss_bytes", peak_resident_bytes()}} << std::endl;
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << "\n";
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,165 @@
+// The fused pass against the plain decoder and Transformers, in any batch, piece and order; losses; bad input.
+#include "engine/fused_model.h"
+
+#include <ATen/ops/argmax.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/log_softmax.h>
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/decoder/golden.h"
+#include "models/decoder/load.h"
+
+namespace deepseek::engine {
+namespace {
+
+using ::testing::HasSubstr;
+
+const std::string kModels = DEEPSEEK_SOURCE_DIR "/tests/golden/models/";
+
+// Keys, values and probabilities are bf16 in the engine's cache: each is off by up to 2^-9 of itself, a logit by some of these.
+constexpr double kCacheRounding = 0.03;
+
+std::unique_ptr<FusedModel> open(const std::string& path, int threads = 2, int64_t cache_tokens = 4096) {
+  auto team = std::make_shared<hardware::Team>(threads);
+  auto checkpoint = models::DecoderCheckpoint::open(path);
+  EXPECT_TRUE(checkpoint);
+  auto weights = pack_checkpoint(*checkpoint, *team);
+  EXPECT_TRUE(weights) << (weights ? "" : weights.error().message);
+  auto model = FusedModel::create(std::move(*weights), team, cache_tokens);
+  EXPECT_TRUE(model);
+  return std::move(*model);
+}
+
+std::vector<float> feed(FusedModel& model, CachedSequence& sequence, const std::vector<int32_t>& tokens, bool all = false) {
+  const SequenceInput input[] = {{&sequence, tokens, all}};
+  auto logits = model.forward(input);
+  EXPECT_TRUE(logits) << (logits ? "" : logits.error().message);
+  return logits ? std::vector<float>(logits->begin(), logits->end()) : std::vector<float>();
+}
+
+at::Tensor tensor(std::vector<float>& values, int64_t rows) {
+  return at::from_blob(values.data(), {rows, static_cast<int64_t>(values.size()) / rows}, at::kFloat).clone();
+}
+
+class TinyModel : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(FusedModel, TinyModel, ::testing::Values("gemma2", "gemma3", "llama_gqa", "llama_linear", "llama_mha", "qwen2", "qwen3"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(TinyModel, LogitsEqualTransformersButForTheCache) {
+  const std::string path = kModels + GetParam();
+  const auto model = open(path);
+  const models::Golden golden(path + "/golden.safetensors");
+  for (int i = 0; golden.has("ids_" + std::to_string(i)); ++i) {
+    const auto ids = golden.ids("ids_" + std::to_string(i));
+    CachedSequence sequence;
+    auto logits = feed(*model, sequence, ids, true);
+    EXPECT_LT(models::relative_error(tensor(logits, static_cast<int64_t>(ids.size())), golden.get("logits_" + std::to_string(i))), kCacheRounding) << i;
+    model->truncate(sequence, 0);
+  }
+}
+
+TEST_P(TinyModel, PiecesBatchesAndNeighboursDoNotChangeASequence) {
+  const std::string path = kModels + GetParam();
+  const auto model = open(path);
+  const models::Golden golden(path + "/golden.safetensors");
+  const auto ids = golden.ids("ids_2"), other = golden.ids("ids_1");
+  CachedSequence whole, pieces, neighbour, batched;
+  const auto expected = feed(*model, whole, ids);
+  std::vector<float> got;
+  for (const int32_t id : ids) got = feed(*model, pieces, {id});
+  const auto far = [](const std::vector<float>& a, const std::vector<float>& b) {
+    double most = 0, size = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+      most = std::max<double>(most, std::abs(a[i] - b[i]));
+      size = std::max<double>(size, std::abs(a[i]));
+    }
+    return most / size;
+  };
+  // The same keys and values, in another order of additions.
+  EXPECT_LT(far(expected, got), 0.01);
+  const SequenceInput both[] = {{&neighbour, other}, {&batched, ids}};
+  auto logits = model->forward(both);
+  ASSERT_TRUE(logits);
+  const auto vocabulary = static_cast<size_t>(model->config().vocab_size);
+  const std::vector<float> second(logits->begin() + static_cast<std::ptrdiff_t>(vocabulary), logits->end());
+  EXPECT_LT(far(expected, second), 0.01);
+  // Threads change nothing.
+  const auto alone = open(path, 1);
+  CachedSequence again;
+  EXPECT_EQ(feed(*alone, again, ids), expected);
+}
+
+TEST_P(TinyModel, AForgottenEndCanBeWrittenAgain) {
+  const std::string path = kModels + GetParam();
+  const auto model = open(path);
+  const models::Golden golden(path + "/golden.safetensors");
+  const auto ids = golden.ids("ids_2");
+  CachedSequence straight, turned;
+  const auto expected = feed(*model, straight, ids);
+  feed(*model, turned, ids);
+  model->truncate(turned, 3);
+  EXPECT_EQ(turned.length, 3);
+  feed(*model, turned, std::vector<int32_t>(5, ids[0]));
+  model->truncate(turned, 3);
+  const auto got = feed(*model, turned, {ids.begin() + 3, ids.end()});
+  for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 0.01 * (1 + std::abs(expected[i])));
+}
+
+TEST_P(TinyModel, LossesAreThoseOfTheLogits) {
+  const std::string path = kModels + GetParam();
+  const auto model = open(path);
+  const models::Golden golden(path + "/golden.safetensors");
+  const auto ids = golden.ids("ids_2");
+  CachedSequence a, b;
+  auto logits = feed(*model, a, ids, true);
+  const at::Tensor log_p = at::log_softmax(tensor(logits, static_cast<int64_t>(ids.size())).to(at::kDouble), -1);
+  std::vector<int32_t> targets(ids.begin() + 1, ids.end());
+  targets.push_back(-1);
+  const SequenceInput input[] = {{&b, ids, false, targets}};
+  const auto losses = model->losses(input);
+  ASSERT_TRUE(losses);
+  for (size_t i = 0; i + 1 < ids.size(); ++i) {
+    EXPECT_NEAR((*losses)[i], -log_p[static_cast<int64_t>(i)][targets[i]].item<double>(), 1e-4) << i;
+  }
+  EXPECT_EQ(losses->back(), 0.0f);
+}
+
+TEST(FusedModel, ADecoderPacksToTheSame) {
+  const std::string path = kModels + "llama_gqa";
+  const auto model = open(path);
+  auto decoder = models::load_decoder(path);
+  ASSERT_TRUE(decoder);
+  auto weights = pack_decoder(**decoder, model->team());
+  ASSERT_TRUE(weights);
+  const auto team = std::make_shared<hardware::Team>(2);
+  auto packed = FusedModel::create(std::move(*weights), team, 1024);
+  ASSERT_TRUE(packed);
+  CachedSequence a, b;
+  EXPECT_EQ(feed(*model, a, {5, 9, 2}), feed(**packed, b, {5, 9, 2}));
+}
+
+TEST(FusedModel, WhatCannotBeFedIsRefusedAndChangesNothing) {
+  const auto model = open(kModels + "llama_gqa", 2, 64);
+  CachedSequence sequence, second;
+  feed(*model, sequence, {1, 2, 3});
+  const auto refusal = [&](std::vector<int32_t> tokens, CachedSequence* to) {
+    const SequenceInput input[] = {{to, tokens}};
+    auto logits = model->forward(input);
+    return logits ? "accepted" : logits.error().message;
+  };
+  EXPECT_THAT(refusal({}, &sequence), HasSubstr("no tokens"));
+  EXPECT_THAT(refusal({-1}, &sequence), HasSubstr("outside the vocabulary"));
+  EXPECT_THAT(refusal({1 << 30}, &sequence), HasSubstr("outside the vocabulary"));
+  EXPECT_THAT(refusal({4}, &second), HasSubstr("the cache is full"));
+  EXPECT_THAT(refusal(std::vector<int32_t>(FusedModel::kMostTokens + 1, 1), &sequence), HasSubstr("a pass takes 1 to"));
+  EXPECT_EQ(sequence.length, 3);
+  EXPECT_EQ(second.pages.size(), 0u);
+  model->truncate(sequence, 0);
+  EXPECT_EQ(refusal({4}, &second), "accepted");
+}
+
+}  // namespace
+}  // namespace deepseek::engine

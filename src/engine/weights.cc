@@ -1,0 +1,236 @@
+#include "engine/weights.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <mutex>
+#include <new>
+
+#include "formats/weights/non_finite.h"
+#include "formats/weights/quant_fields.h"
+
+namespace deepseek::engine {
+namespace {
+
+using base::Result;
+using formats::DType;
+using kernels::kTileRows;
+using kernels::PackedFormat;
+using kernels::PackedMatrix;
+namespace packed = kernels::packed_formats;
+
+PackedFormat format_of(DType type) {
+  switch (type) {
+    case DType::kQ4_0: return packed::kQ4_0;
+    case DType::kQ4_1: return packed::kQ4_1;
+    case DType::kQ5_0: return packed::kQ5_0;
+    case DType::kQ5_1: return packed::kQ5_1;
+    case DType::kQ8_0: return packed::kQ8_0;
+    case DType::kQ4_K: return packed::kQ4_K;
+    case DType::kQ5_K: return packed::kQ5_K;
+    case DType::kQ6_K: return packed::kQ6_K;
+    case DType::kF32:
+    case DType::kF64: return packed::kF32;
+    default: return packed::kBF16;
+  }
+}
+
+// Row of the file that becomes `row`; see DecoderCheckpoint::interleaved_heads().
+int64_t source_row(int64_t row, int64_t rows, int64_t heads) {
+  if (heads == 0) return row;
+  const int64_t dim = rows / heads, head = row / dim, within = row % dim, half = dim / 2;
+  return head * dim + within % half * 2 + within / half;
+}
+
+void pack_integers(const formats::TensorInfo& info, int64_t heads, int64_t tile, PackedMatrix& out) {
+  const auto block = formats::block_size(info.type);
+  const int64_t groups = info.shape[1] / block.elements;
+  for (int64_t g = 0; g < groups; ++g) {
+    kernels::GroupValues rows[kTileRows];
+    for (int64_t r = tile * kTileRows; r < std::min(out.rows(), (tile + 1) * kTileRows); ++r) {
+      formats::QuantFields fields;
+      formats::read_quant_fields(info.type, info.bytes.data() + (source_row(r, out.rows(), heads) * groups + g) * block.bytes, fields);
+      auto& row = rows[r % kTileRows];
+      std::copy(fields.q, fields.q + block.elements, row.q);
+      std::copy(fields.scales, fields.scales + 16, row.scales);
+      std::copy(fields.mins, fields.mins + 16, row.mins);
+      row.d = fields.d;
+      row.dmin = fields.dmin;
+    }
+    out.set_group(tile, g, rows);
+  }
+}
+
+base::Status pack_floats(const formats::TensorInfo& info, int64_t heads, int64_t tile, PackedMatrix& out) {
+  std::vector<float> row(static_cast<size_t>(out.columns()));
+  for (int64_t r = tile * kTileRows; r < std::min(out.rows(), (tile + 1) * kTileRows); ++r) {
+    if (auto done = formats::dequantize_range(info, source_row(r, out.rows(), heads) * out.columns(), row); !done) return done;
+    out.set_row(r, row);
+  }
+  return {};
+}
+
+class Packer {
+ public:
+  Packer(const models::DecoderCheckpoint& checkpoint, hardware::Team& team, bool check) : checkpoint_(checkpoint), team_(team), check_(check) {}
+
+  PackedMatrix matrix(const Result<const formats::TensorInfo*>& found, int64_t heads = 0) {
+    if (!sound(found)) return {};
+    const formats::TensorInfo& info = **found;
+    PackedMatrix out(format_of(info.type), info.shape[0], info.shape[1]);
+    const bool integers = formats::has_quant_fields(info.type);
+    std::mutex mutex;
+    team_.run([&](int) {
+      team_.share(out.tiles(), 16, [&](int64_t begin, int64_t end) {
+        for (int64_t tile = begin; tile < end; ++tile) {
+          if (integers) {
+            pack_integers(info, heads, tile, out);
+          } else if (auto done = pack_floats(info, heads, tile, out); !done) {
+            const std::lock_guard lock(mutex);
+            status_ = done;
+          }
+        }
+      });
+    });
+    checkpoint_.release(info);
+    return out;
+  }
+  std::vector<float> vector(const Result<const formats::TensorInfo*>& found, float add = 0, int64_t heads = 0) {
+    if (!sound(found)) return {};
+    std::vector<float> values(static_cast<size_t>((*found)->elements())), out(values.size());
+    if (auto done = formats::dequantize(**found, values); !done) status_ = done;
+    for (size_t i = 0; i < out.size(); ++i) {
+      out[i] = values[static_cast<size_t>(source_row(static_cast<int64_t>(i), static_cast<int64_t>(out.size()), heads))] + add;
+    }
+    return out;
+  }
+  std::vector<float> norm(const Result<const formats::TensorInfo*>& found) {
+    const bool without_one = checkpoint_.config().norm_plus_one && !checkpoint_.norms_hold_one();
+    return vector(found, without_one ? 1.0f : 0.0f);
+  }
+  [[nodiscard]] const base::Status& status() const { return status_; }
+
+ private:
+  bool sound(const Result<const formats::TensorInfo*>& found) {
+    if (!status_) return false;
+    if (!found) {
+      status_ = tl::make_unexpected(found.error());
+    } else if (check_) {
+      if (auto finite = formats::check_finite(**found); !finite) status_ = base::within(checkpoint_.path().string(), finite.error());
+    }
+    return status_.has_value();
+  }
+  const models::DecoderCheckpoint& checkpoint_;
+  hardware::Team& team_;
+  bool check_;
+  base::Status status_;
+};
+
+PackedLayer pack_layer(Packer& packer, const models::DecoderCheckpoint& checkpoint, int64_t i) {
+  const models::DecoderConfig& c = checkpoint.config();
+  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+  const auto linear = [&](const char* module, int64_t out, int64_t in, bool bias) {
+    PackedLinear made;
+    const int64_t heads = checkpoint.interleaved_heads(module);
+    made.weight = packer.matrix(checkpoint.layer(i, module, {out, in}), heads);
+    if (bias) made.bias = packer.vector(checkpoint.layer(i, module, {out}, "bias"), 0, heads);
+    return made;
+  };
+  const auto norm = [&](const char* module, int64_t size) { return packer.norm(checkpoint.layer(i, module, {size})); };
+  PackedLayer layer;
+  layer.q = linear("self_attn.q_proj", q, c.hidden_size, c.attention_bias);
+  layer.k = linear("self_attn.k_proj", kv, c.hidden_size, c.attention_bias);
+  layer.v = linear("self_attn.v_proj", kv, c.hidden_size, c.attention_bias);
+  layer.o = linear("self_attn.o_proj", c.hidden_size, q, c.attention_output_bias);
+  layer.gate = linear("mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
+  layer.up = linear("mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
+  layer.down = linear("mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias);
+  layer.input_norm = norm("input_layernorm", c.hidden_size);
+  layer.post_attention_norm = norm("post_attention_layernorm", c.hidden_size);
+  if (c.post_norms) {
+    layer.pre_feedforward_norm = norm("pre_feedforward_layernorm", c.hidden_size);
+    layer.post_feedforward_norm = norm("post_feedforward_layernorm", c.hidden_size);
+  }
+  if (c.qk_norm) {
+    layer.q_norm = norm("self_attn.q_norm", c.head_dim);
+    layer.k_norm = norm("self_attn.k_norm", c.head_dim);
+  }
+  return layer;
+}
+
+auto no_memory(const models::DecoderConfig& config) { return base::fail("not enough memory for the weights of {} parameters", config.parameters()); }
+
+std::vector<float> floats_of(const at::Tensor& tensor, float add = 0) {
+  if (!tensor.defined()) return {};
+  const at::Tensor wide = tensor.to(at::kCPU, at::kFloat).contiguous();
+  std::vector<float> out(wide.const_data_ptr<float>(), wide.const_data_ptr<float>() + wide.numel());
+  for (float& value : out) value += add;
+  return out;
+}
+
+PackedMatrix packed_tensor(const at::Tensor& weight, at::ScalarType type, hardware::Team& team) {
+  const at::Tensor wide = weight.to(at::kCPU, at::kFloat).contiguous();
+  PackedMatrix out(type == at::kFloat ? packed::kF32 : packed::kBF16, wide.size(0), wide.size(1));
+  team.run([&](int) {
+    team.share(out.rows(), 16, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        out.set_row(r, {wide.const_data_ptr<float>() + r * wide.size(1), static_cast<size_t>(wide.size(1))});
+      }
+    });
+  });
+  return out;
+}
+
+}  // namespace
+
+uint64_t PackedWeights::bytes() const {
+  uint64_t sum = embedding.bytes().size() + own_head.bytes().size();
+  for (const auto& layer : layers) {
+    for (const auto* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) sum += linear->weight.bytes().size();
+  }
+  return sum;
+}
+
+Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoint, hardware::Team& team, bool check_weights) {
+  PackedWeights out;
+  out.config = checkpoint.config();
+  const models::DecoderConfig& c = out.config;
+  Packer packer(checkpoint, team, check_weights);
+  try {
+    out.embedding = packer.matrix(checkpoint.top("embed_tokens", {c.vocab_size, c.hidden_size}));
+    if (!c.tie_word_embeddings) out.own_head = packer.matrix(checkpoint.top("lm_head", {c.vocab_size, c.hidden_size}));
+    out.final_norm = packer.norm(checkpoint.top("norm", {c.hidden_size}));
+    for (int64_t i = 0; i < c.num_layers && packer.status(); ++i) out.layers.push_back(pack_layer(packer, checkpoint, i));
+  } catch (const std::bad_alloc&) {
+    return no_memory(c);
+  }
+  if (!packer.status()) return tl::make_unexpected(packer.status().error());
+  return out;
+}
+
+Result<PackedWeights> pack_decoder(const models::Decoder& decoder, hardware::Team& team) {
+  PackedWeights out;
+  out.config = decoder.config();
+  const float one = out.config.norm_plus_one ? 1.0f : 0.0f;
+  const auto type = decoder.dtype();
+  try {
+    at::NoGradGuard no_grad;
+    out.embedding = packed_tensor(decoder.embedding(), type, team);
+    if (!out.config.tie_word_embeddings) out.own_head = packed_tensor(decoder.head(), type, team);
+    out.final_norm = floats_of(decoder.final_norm(), one);
+    const auto linear = [&](const nn::Linear& from) {
+      return PackedLinear{packed_tensor(from.lora ? from.merged_weight() : from.weight, type, team), floats_of(from.bias)};
+    };
+    for (const auto& layer : decoder.layers()) {
+      out.layers.push_back({linear(layer.q), linear(layer.k), linear(layer.v), linear(layer.o), linear(layer.gate), linear(layer.up),
+                            linear(layer.down), floats_of(layer.input_norm, one), floats_of(layer.post_attention_norm, one),
+                            floats_of(layer.pre_feedforward_norm, one), floats_of(layer.post_feedforward_norm, one), floats_of(layer.q_norm, one),
+                            floats_of(layer.k_norm, one)});
+    }
+  } catch (const std::bad_alloc&) {
+    return no_memory(out.config);
+  }
+  return out;
+}
+
+}  // namespace deepseek::engine

@@ -1,0 +1,45 @@
+// A decoder's weights as the engine's kernels read them.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "hardware/team.h"
+#include "kernels/quant_matmul/packed.h"
+#include "models/decoder/checkpoint.h"
+#include "models/decoder/decoder.h"
+
+namespace deepseek::engine {
+
+/// y = w x + bias
+struct PackedLinear {
+  kernels::PackedMatrix weight;
+  std::vector<float> bias;  ///< empty: none
+};
+
+/// Norms hold the whole factor (Gemma's 1 included); those that the family lacks are empty.
+struct PackedLayer {
+  PackedLinear q, k, v, o, gate, up, down;
+  std::vector<float> input_norm, post_attention_norm, pre_feedforward_norm, post_feedforward_norm, q_norm, k_norm;
+};
+
+struct PackedWeights {
+  models::DecoderConfig config;
+  kernels::PackedMatrix embedding;  ///< [vocab, hidden]
+  kernels::PackedMatrix own_head;   ///< where it is not the embedding
+  std::vector<float> final_norm;
+  std::vector<PackedLayer> layers;
+
+  [[nodiscard]] const kernels::PackedMatrix& head() const { return config.tie_word_embeddings ? embedding : own_head; }
+  /// Bytes of all matrices.
+  [[nodiscard]] uint64_t bytes() const;
+};
+
+/// Packs a file's weights: GGUF's integer types at their exact values (Q2_K and Q3_K, which have no kernel, as bf16), bf16 and f16 as
+/// bf16, f32 as f32. Errors: as DecoderCheckpoint::open(), NaN or infinity among the weights, not enough memory.
+[[nodiscard]] base::Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoint, hardware::Team& team,
+                                                          bool check_weights = true);
+/// Packs a decoder in its own type, a LoRA in it merged.
+[[nodiscard]] base::Result<PackedWeights> pack_decoder(const models::Decoder& decoder, hardware::Team& team);
+
+}  // namespace deepseek::engine
