@@ -24,8 +24,8 @@ constexpr const char* kHelp =
 
 class Conversation {
  public:
-  Conversation(const Arguments& a, const Context& context, models::Model model)
-      : arguments_(a), context_(context), model_(std::move(model)), chat_(*model_.decoder, model_.tokenizer), terminal_(::isatty(STDIN_FILENO) != 0) {
+  Conversation(const Arguments& a, const Context& context, LoadedModel model)
+      : arguments_(a), context_(context), loaded_(std::move(model)), model_(loaded_.text), chat_(*loaded_.engine, model_.tokenizer), terminal_(::isatty(STDIN_FILENO) != 0) {
     if (!a.system.empty()) messages_.push_back({"system", a.system});
   }
 
@@ -124,7 +124,8 @@ class Conversation {
 
   const Arguments& arguments_;
   const Context& context_;
-  models::Model model_;
+  LoadedModel loaded_;
+  const models::ModelText& model_;
   engine::Chat chat_;
   std::vector<formats::ChatMessage> messages_;
   bool terminal_;
@@ -133,7 +134,7 @@ class Conversation {
 Status chat(const Arguments& a, const Context& context) {
   if (context.json) return base::refuse("chat has no --json: /save FILE writes the conversation, generate --json answers one question");
   if (auto sound = check_generation(a); !sound) return sound;
-  auto model = models::load_model(a.model, {.dtype = a.dtype, .adapter = a.adapter});
+  auto model = load_for_inference(a.model, {.dtype = a.dtype, .adapter = a.adapter, .threads = context.threads, .context = a.context, .cache = !a.no_cache});
   if (!model) return base::pass(model);
   return Conversation(a, context, std::move(*model)).run();
 }

@@ -6,6 +6,7 @@
 #include "base/signals.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/sampling_options.h"
 #include "engine/answer_metrics.h"
 #include "engine/generator.h"
 #include "engine/perplexity.h"
@@ -39,12 +40,12 @@ Status add_loss(base::Result<engine::Perplexity>& result, Json& out) {
   return {};
 }
 
-Status text_perplexity(const Arguments& a, const models::Model& model, const Context& context, Json& out) {
+Status text_perplexity(const Arguments& a, const LoadedModel& model, const Context& context, Json& out) {
   auto text = base::read_file(a.text, size_t{256} << 20);
   if (!text) return base::pass(text);
-  const auto ids = model.tokenizer.encode(*text);
+  const auto ids = model.text.tokenizer.encode(*text);
   base::Progress progress("perplexity", ids.size(), "token");
-  auto result = engine::evaluate_text(*model.decoder, ids, evaluate_options(a, context, progress));
+  auto result = engine::evaluate_text(*model.engine, ids, evaluate_options(a, context, progress));
   return add_loss(result, out);
 }
 
@@ -54,8 +55,9 @@ std::vector<formats::Example> chosen(std::vector<formats::Example> examples, con
   return examples;
 }
 
-Status answers_loss(const Arguments& a, const models::Model& model, const std::vector<formats::Example>& examples,
+Status answers_loss(const Arguments& a, const LoadedModel& loaded, const std::vector<formats::Example>& examples,
                     const Context& context, Json& out) {
+  const models::ModelText& model = loaded.text;
   std::vector<engine::ScoredSequence> sequences;
   const auto most = static_cast<size_t>(model.config.max_position_embeddings);
   size_t total = 0;
@@ -70,12 +72,13 @@ Status answers_loss(const Arguments& a, const models::Model& model, const std::v
     sequences.push_back({std::move(tokens->tokens), std::move(tokens->counts)});
   }
   base::Progress progress("loss", total, "token");
-  auto result = engine::evaluate_answers(*model.decoder, sequences, evaluate_options(a, context, progress));
+  auto result = engine::evaluate_answers(*loaded.engine, sequences, evaluate_options(a, context, progress));
   return add_loss(result, out);
 }
 
-Status generated_scores(const Arguments& a, const models::Model& model, const std::vector<formats::Example>& examples,
+Status generated_scores(const Arguments& a, const LoadedModel& loaded, const std::vector<formats::Example>& examples,
                         const Context& context, Json& out) {
+  const models::ModelText& model = loaded.text;
   base::Progress progress("answers", examples.size(), "answer");
   double exact = 0, f1 = 0;
   int64_t done = 0, numbers = 0, right = 0;
@@ -90,7 +93,7 @@ Status generated_scores(const Arguments& a, const models::Model& model, const st
     if (example.messages.size() < 2) continue;
     auto prompt = model.encode_chat({example.messages.begin(), example.messages.end() - 1}, true);
     if (!prompt) return base::pass(prompt);
-    auto text = engine::generate(*model.decoder, model.tokenizer, *prompt, options);
+    auto text = engine::generate(*loaded.engine, model.tokenizer, *prompt, options);
     if (!text) return base::pass(text);
     const auto& gold = example.messages.back().content;
     const auto score = engine::score_answer(text->text, {gold});
@@ -137,7 +140,7 @@ Status evaluate(const Arguments& a, const Context& context) {
     out["dataset"] = a.dataset;
     out["rows"] = examples.size();
   }
-  auto model = models::load_model(a.model, {.dtype = a.dtype, .adapter = a.adapter});
+  auto model = load_for_inference(a.model, {.dtype = a.dtype, .adapter = a.adapter, .threads = context.threads});
   if (!model) return base::pass(model);
   if (!a.text.empty()) {
     if (auto done = text_perplexity(a, *model, context, out); !done) return done;

@@ -252,7 +252,7 @@ std::string answer(const models::Model& model, const formats::Example& example) 
   options.eos_ids = model.generation.eos_ids;
   options.stop = {"\nQuestion:"};
   options.stop_requested = [] { return base::interrupted(); };
-  auto text = engine::generate(*model.decoder, model.tokenizer, *prompt, options);
+  auto text = engine::generate(*engine::plain_model(*model.decoder), model.tokenizer, *prompt, options);
   if (!text) return text.error().message;
   const size_t begin = text->text.find_first_not_of(" \n");
   return begin == std::string::npos ? "" : text->text.substr(begin);

@@ -47,8 +47,9 @@ Status generate(const Arguments& a, const Context& context) {
   }
   auto prompt = prompt_of(a);
   if (!prompt) return base::pass(prompt);
-  auto model = models::load_model(a.model, {.dtype = a.dtype, .adapter = a.adapter});
-  if (!model) return base::pass(model);
+  auto loaded = load_for_inference(a.model, {.dtype = a.dtype, .adapter = a.adapter, .threads = context.threads, .context = a.context, .cache = !a.no_cache});
+  if (!loaded) return base::pass(loaded);
+  const models::ModelText* model = &loaded->text;
   // An adapter of this program was trained on questions; a bare model without a template continues the text as it is.
   const bool chat = a.chat_template == "on" || (a.chat_template == "auto" && (model->chat_template || !a.adapter.empty() || !a.system.empty()));
   Result<std::vector<int32_t>> ids = model->tokenizer.encode(*prompt);
@@ -63,7 +64,7 @@ Status generate(const Arguments& a, const Context& context) {
   if (!options) return base::pass(options);
   const bool stream = !a.no_stream && !context.json;
   if (stream) options->on_text = answer_printer(context, chat);
-  auto out = engine::generate(*model->decoder, model->tokenizer, *ids, *options);
+  auto out = engine::generate(*loaded->engine, model->tokenizer, *ids, *options);
   if (!out) return base::pass(out);
   std::string text = out->text;
   if (chat) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));

@@ -8,10 +8,20 @@
 
 namespace deepseek::cli {
 
+base::Result<LoadedModel> load_for_inference(const std::string& model, const engine::LoadOptions& options) {
+  if (auto known = models::resolve_dtype(options.dtype); !known) return base::pass(known);
+  auto text = models::open_model(model);
+  if (!text) return base::pass(text);
+  auto engine = engine::load_fused(*text, options);
+  if (!engine) return base::pass(engine);
+  return LoadedModel{std::move(*text), std::move(*engine)};
+}
+
 void add_generation_options(CLI::App& app, GenerationArguments& a) {
   app.add_option("--model", a.model, "name, directory or .gguf")->required();
   app.add_option("--adapter", a.adapter, "a PEFT adapter's directory");
-  app.add_option("--dtype", a.dtype, "auto, f32 or bf16")->capture_default_str();
+  app.add_option("--dtype", a.dtype, "auto (as the file has its weights), f32 or bf16")->capture_default_str();
+  app.add_flag("--no_cache", a.no_cache, "neither read nor keep the packed weights beside the model");
   app.add_option("--max_new_tokens", a.max_new_tokens, "length of an answer")->capture_default_str();
   app.add_option("--context", a.context, "most tokens, prompt included; 0: the model's")->capture_default_str();
   auto* sampling = app.add_option_group("Sampling", "the model's own settings where not given");
@@ -27,7 +37,7 @@ void add_generation_options(CLI::App& app, GenerationArguments& a) {
   sampling->add_option("--seed", a.seed, "the same seed gives the same text")->capture_default_str()->check(CLI::NonNegativeNumber);
 }
 
-base::Result<engine::GenerateOptions> generation_options(const GenerationArguments& a, const models::Model& model) {
+base::Result<engine::GenerateOptions> generation_options(const GenerationArguments& a, const models::ModelText& model) {
   engine::GenerateOptions out;
   const auto& defaults = model.generation;
   out.max_new_tokens = a.max_new_tokens;

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,12 +22,19 @@ struct GenerationArguments {
   std::optional<int64_t> top_k;
   std::vector<std::string> stop;
   uint64_t seed = 0;
-  bool greedy = false;
+  bool greedy = false, no_cache = false;
 };
+
+/// A model as generate, chat and eval run it.
+struct LoadedModel {
+  models::ModelText text;
+  std::unique_ptr<engine::LanguageModel> engine;
+};
+[[nodiscard]] base::Result<LoadedModel> load_for_inference(const std::string& model, const engine::LoadOptions& options);
 
 void add_generation_options(CLI::App& app, GenerationArguments& arguments);
 /// What was asked for, else the model's own defaults (greedy where it does not ask for sampling). Errors: defaults out of range.
-[[nodiscard]] base::Result<engine::GenerateOptions> generation_options(const GenerationArguments& arguments, const models::Model& model);
+[[nodiscard]] base::Result<engine::GenerateOptions> generation_options(const GenerationArguments& arguments, const models::ModelText& model);
 /// Checks the numbers before a model is loaded.
 [[nodiscard]] base::Status check_generation(const GenerationArguments& arguments);
 /// Prints an answer piece by piece, without the spaces before its first word where `trimmed`. On a terminal, control characters

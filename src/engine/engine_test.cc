@@ -125,6 +125,7 @@ TEST(AnswerMetrics, AreThoseOfSquad) {
 
 struct Tiny {
   std::unique_ptr<models::Decoder> decoder;
+  std::unique_ptr<LanguageModel> model;
   formats::Tokenizer tokenizer;
 };
 
@@ -132,7 +133,8 @@ Tiny tiny() {
   auto decoder = models::load_decoder(kModels + "llama_gqa");
   auto tokenizer = formats::Tokenizer::open(kModels + "llama_gqa");
   EXPECT_TRUE(decoder && tokenizer);
-  return {std::move(*decoder), std::move(*tokenizer)};
+  auto model = plain_model(**decoder);
+  return {std::move(*decoder), std::move(model), std::move(*tokenizer)};
 }
 
 TEST(Generator, GreedyTextIsTransformers) {
@@ -146,7 +148,7 @@ TEST(Generator, GreedyTextIsTransformers) {
     streamed += piece;
     return true;
   };
-  const auto out = generate(*model.decoder, model.tokenizer, golden.ids("ids_1"), options);
+  const auto out = generate(*model.model, model.tokenizer, golden.ids("ids_1"), options);
   ASSERT_TRUE(out) << out.error().message;
   EXPECT_EQ(out->ids, expected);
   EXPECT_EQ(streamed, out->text);
@@ -154,7 +156,7 @@ TEST(Generator, GreedyTextIsTransformers) {
   // Its third token as the end of text.
   options.ignore_eos = false;
   options.eos_ids = {expected[2]};
-  const auto ended = generate(*model.decoder, model.tokenizer, golden.ids("ids_1"), options);
+  const auto ended = generate(*model.model, model.tokenizer, golden.ids("ids_1"), options);
   ASSERT_TRUE(ended);
   EXPECT_EQ(ended->finish_reason, FinishReason::kEos);
   EXPECT_LE(ended->ids.size(), 3u);
@@ -162,7 +164,7 @@ TEST(Generator, GreedyTextIsTransformers) {
 
 TEST(Generator, AChatReusesWhatItHasSeen) {
   const Tiny model = tiny();
-  Chat chat(*model.decoder, model.tokenizer);
+  Chat chat(*model.model, model.tokenizer);
   const GenerateOptions options{.max_new_tokens = 8, .sampling = {.temperature = 0}, .ignore_eos = true};
   std::vector<int32_t> prompt{1, 5, 9, 30, 41};
   auto first = chat.reply(prompt, options);
@@ -172,7 +174,7 @@ TEST(Generator, AChatReusesWhatItHasSeen) {
   auto second = chat.reply(prompt, options);
   ASSERT_TRUE(second);
   EXPECT_EQ(second->reused_tokens, 12);  // all but the last new token, whose step was never run
-  EXPECT_EQ(second->ids, generate(*model.decoder, model.tokenizer, prompt, options)->ids);
+  EXPECT_EQ(second->ids, generate(*model.model, model.tokenizer, prompt, options)->ids);
   chat.reset();
   EXPECT_EQ(chat.cached_tokens(), 0);
 }
@@ -182,10 +184,10 @@ TEST(Generator, StopsWhenAskedAndRefusesWhatCannotBe) {
   int pieces = 0;
   GenerateOptions options{.max_new_tokens = 50, .sampling = {.temperature = 0}, .ignore_eos = true};
   options.stop_requested = [&] { return ++pieces > 5; };
-  EXPECT_EQ(generate(*model.decoder, model.tokenizer, {1, 2}, options)->finish_reason, FinishReason::kInterrupted);
+  EXPECT_EQ(generate(*model.model, model.tokenizer, {1, 2}, options)->finish_reason, FinishReason::kInterrupted);
   options.stop_requested = {};
   const auto refusal = [&](const std::vector<int32_t>& prompt, const GenerateOptions& o) {
-    auto out = generate(*model.decoder, model.tokenizer, prompt, o);
+    auto out = generate(*model.model, model.tokenizer, prompt, o);
     return out ? "accepted" : out.error().message;
   };
   EXPECT_THAT(refusal({}, options), HasSubstr("the prompt is empty"));
@@ -199,20 +201,20 @@ TEST(Perplexity, EqualsTransformersLossAndWindowsCountOnce) {
   const Tiny model = tiny();
   const models::Golden golden(kModels + "llama_gqa/golden.safetensors");
   const auto ids = golden.ids("ids_2");
-  const auto whole = evaluate_text(*model.decoder, ids);
+  const auto whole = evaluate_text(*model.model, ids);
   ASSERT_TRUE(whole) << whole.error().message;
   EXPECT_NEAR(whole->mean_loss, golden.get("losses_2").mean().item<double>(), 1e-4);
   EXPECT_EQ(whole->tokens, static_cast<int64_t>(ids.size()) - 1);
-  const auto windows = evaluate_text(*model.decoder, ids, {.window = 6, .stride = 2});
+  const auto windows = evaluate_text(*model.model, ids, {.window = 6, .stride = 2});
   ASSERT_TRUE(windows);
   EXPECT_EQ(windows->tokens, whole->tokens);
   ScoredSequence sequence{ids, std::vector<uint8_t>(ids.size(), 1)};
-  const auto answers = evaluate_answers(*model.decoder, {sequence, sequence});
+  const auto answers = evaluate_answers(*model.model, {sequence, sequence});
   ASSERT_TRUE(answers);
   EXPECT_NEAR(answers->mean_loss, whole->mean_loss, 1e-5);
-  EXPECT_FALSE(evaluate_text(*model.decoder, {1}));
-  EXPECT_FALSE(evaluate_text(*model.decoder, ids, {.window = 4, .stride = 5}));
-  EXPECT_FALSE(evaluate_answers(*model.decoder, {}));
+  EXPECT_FALSE(evaluate_text(*model.model, {1}));
+  EXPECT_FALSE(evaluate_text(*model.model, ids, {.window = 4, .stride = 5}));
+  EXPECT_FALSE(evaluate_answers(*model.model, {}));
 }
 
 }  // namespace

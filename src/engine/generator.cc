@@ -1,11 +1,7 @@
 #include "engine/generator.h"
 
-#include <ATen/core/Tensor.h>
-
 #include <algorithm>
 #include <chrono>
-#include <exception>
-#include <new>
 
 #include "engine/stop_matcher.h"
 
@@ -40,25 +36,13 @@ base::Status check_prompt(const std::vector<int32_t>& prompt, int64_t vocabulary
   return {};
 }
 
-std::vector<int32_t> end_tokens(const models::Decoder& decoder, const formats::Tokenizer& tokenizer, const GenerateOptions& options) {
+std::vector<int32_t> end_tokens(const models::DecoderConfig& config, const formats::Tokenizer& tokenizer, const GenerateOptions& options) {
   if (options.ignore_eos) return {};
   if (!options.eos_ids.empty()) return options.eos_ids;
-  const auto& configured = decoder.config().eos_ids;
+  const auto& configured = config.eos_ids;
   if (!configured.empty()) return {configured.begin(), configured.end()};
   if (const auto id = tokenizer.eos_id()) return {*id};
   return {};
-}
-
-// Compute throws; at this border it becomes an error of one line.
-base::Result<at::Tensor> step(const models::Decoder& decoder, const std::vector<int32_t>& tokens, models::KvCache& cache) {
-  try {
-    return decoder.step(tokens, cache).to(at::kCPU).contiguous();
-  } catch (const std::bad_alloc&) {
-    return base::fail("not enough memory for a context of {} tokens", cache.length() + static_cast<int64_t>(tokens.size()));
-  } catch (const std::exception& error) {
-    const std::string what = error.what();
-    return base::fail("the model failed after {} tokens: {}", cache.length(), what.substr(0, what.find('\n')));
-  }
 }
 
 // Tokens on their way to the reader: ids -> whole characters -> without stop strings -> on_text.
@@ -111,24 +95,24 @@ base::Status validate(const GenerateOptions& options) {
   return validate(options.sampling);
 }
 
-base::Result<Generation> generate(const models::Decoder& decoder, const formats::Tokenizer& tokenizer, const std::vector<int32_t>& prompt,
+base::Result<Generation> generate(LanguageModel& model, const formats::Tokenizer& tokenizer, const std::vector<int32_t>& prompt,
                                   const GenerateOptions& options) {
-  return Chat(decoder, tokenizer).reply(prompt, options);
+  return Chat(model, tokenizer).reply(prompt, options);
 }
 
 void Chat::reset() {
-  cache_ = models::KvCache();
+  sequence_->truncate(0);
   cached_.clear();
 }
 
-// Feeds the part of the prompt that the cache lacks. An undefined tensor: interrupted.
-base::Result<at::Tensor> Chat::prefill(const std::vector<int32_t>& prompt, const GenerateOptions& options) {
-  at::Tensor logits;
+// Feeds the part of the prompt that the cache lacks. Nothing: interrupted.
+base::Result<std::span<float>> Chat::prefill(const std::vector<int32_t>& prompt, const GenerateOptions& options) {
+  std::span<float> logits;
   for (size_t at = cached_.size(); at < prompt.size();) {
-    if (asked_to_stop(options)) return at::Tensor();
+    if (asked_to_stop(options)) return std::span<float>();
     const size_t end = std::min(prompt.size(), at + kPrefillTokens);
-    const std::vector<int32_t> piece(prompt.begin() + static_cast<std::ptrdiff_t>(at), prompt.begin() + static_cast<std::ptrdiff_t>(end));
-    auto result = step(*decoder_, piece, cache_);
+    const std::span<const int32_t> piece(prompt.data() + at, end - at);
+    auto result = sequence_->feed(piece);
     if (!result) return result;
     cached_.insert(cached_.end(), piece.begin(), piece.end());
     logits = *result;
@@ -138,8 +122,8 @@ base::Result<at::Tensor> Chat::prefill(const std::vector<int32_t>& prompt, const
 }
 
 // One token after the other from the logits after the prompt, until something ends it.
-base::Status Chat::decode(at::Tensor logits, int64_t most, Sampler& sampler, const GenerateOptions& options, Generation& generation) {
-  const auto ends = end_tokens(*decoder_, *tokenizer_, options);
+base::Status Chat::decode(std::span<float> logits, int64_t most, Sampler& sampler, const GenerateOptions& options, Generation& generation) {
+  const auto ends = end_tokens(model_->config(), *tokenizer_, options);
   TextStream stream(*tokenizer_, options);
   const auto finish = [&](FinishReason reason) -> base::Status {
     if (reason != FinishReason::kInterrupted) stream.finish();
@@ -148,7 +132,7 @@ base::Status Chat::decode(at::Tensor logits, int64_t most, Sampler& sampler, con
     return {};
   };
   while (true) {
-    const auto id = sampler.next({logits.mutable_data_ptr<float>(), static_cast<size_t>(logits.numel())});
+    const auto id = sampler.next(logits);
     if (!id) return tl::make_unexpected(id.error());
     generation.ids.push_back(*id);
     if (contains(ends, *id)) return finish(FinishReason::kEos);
@@ -156,7 +140,7 @@ base::Status Chat::decode(at::Tensor logits, int64_t most, Sampler& sampler, con
     if (stream.stopped() || stream.interrupted()) return finish(FinishReason::kInterrupted);
     if (static_cast<int64_t>(generation.ids.size()) >= most) return finish(FinishReason::kLength);
     if (asked_to_stop(options)) return finish(FinishReason::kInterrupted);
-    auto next = step(*decoder_, {*id}, cache_);
+    auto next = sequence_->feed({&*id, 1});
     if (!next) return base::pass(next);
     cached_.push_back(*id);
     logits = *next;
@@ -165,15 +149,15 @@ base::Status Chat::decode(at::Tensor logits, int64_t most, Sampler& sampler, con
 
 base::Result<Generation> Chat::reply(const std::vector<int32_t>& prompt, const GenerateOptions& options) {
   if (auto ok = validate(options); !ok) return base::pass(ok);
-  if (auto ok = check_prompt(prompt, decoder_->config().vocab_size); !ok) return base::pass(ok);
-  auto limit = context_limit(decoder_->config(), options, prompt.size());
+  if (auto ok = check_prompt(prompt, model_->config().vocab_size); !ok) return base::pass(ok);
+  auto limit = context_limit(model_->config(), options, prompt.size());
   if (!limit) return base::pass(limit);
 
   Generation generation;
   const auto [mine, theirs] = std::mismatch(cached_.begin(), cached_.end(), prompt.begin(), prompt.end());
   // The last token of the prompt is always fed: its logits are needed.
   cached_.resize(std::min<size_t>(static_cast<size_t>(mine - cached_.begin()), prompt.size() - 1));
-  cache_.truncate(static_cast<int64_t>(cached_.size()));
+  sequence_->truncate(static_cast<int64_t>(cached_.size()));
   generation.prompt_tokens = static_cast<int64_t>(prompt.size());
   generation.reused_tokens = static_cast<int64_t>(cached_.size());
 
@@ -181,7 +165,7 @@ base::Result<Generation> Chat::reply(const std::vector<int32_t>& prompt, const G
   auto logits = prefill(prompt, options);
   if (!logits) return base::pass(logits);
   generation.prefill_seconds = seconds_since(start);
-  if (!logits->defined()) {
+  if (logits->empty()) {
     generation.finish_reason = FinishReason::kInterrupted;
     return generation;
   }

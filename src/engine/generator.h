@@ -6,9 +6,9 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/language_model.h"
 #include "engine/sampler.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "models/decoder/decoder.h"
 
 namespace deepseek::engine {
 
@@ -46,27 +46,27 @@ struct Generation {
 
 /// Continues `prompt`. Errors: an empty prompt, a token outside the vocabulary, a prompt that fills the context, options out of
 /// range, NaN logits, memory that cannot be had.
-[[nodiscard]] base::Result<Generation> generate(const models::Decoder& decoder, const formats::Tokenizer& tokenizer,
+[[nodiscard]] base::Result<Generation> generate(LanguageModel& model, const formats::Tokenizer& tokenizer,
                                                 const std::vector<int32_t>& prompt, const GenerateOptions& options = {});
 
 /// A conversation: each turn's prompt is the whole conversation so far, and what the cache already has of it is not computed again.
 class Chat {
  public:
   /// Both must outlive the chat.
-  Chat(const models::Decoder& decoder, const formats::Tokenizer& tokenizer) : decoder_(&decoder), tokenizer_(&tokenizer) {}
+  Chat(LanguageModel& model, const formats::Tokenizer& tokenizer) : model_(&model), tokenizer_(&tokenizer), sequence_(model.new_sequence()) {}
   /// As generate(); after an error or an interruption the chat can go on.
   [[nodiscard]] base::Result<Generation> reply(const std::vector<int32_t>& prompt, const GenerateOptions& options = {});
   /// Tokens whose keys and values are kept.
-  [[nodiscard]] int64_t cached_tokens() const { return cache_.length(); }
+  [[nodiscard]] int64_t cached_tokens() const { return sequence_->length(); }
   /// Forgets everything and gives the memory back.
   void reset();
 
  private:
-  base::Result<at::Tensor> prefill(const std::vector<int32_t>& prompt, const GenerateOptions& options);
-  base::Status decode(at::Tensor logits, int64_t most, Sampler& sampler, const GenerateOptions& options, Generation& generation);
-  const models::Decoder* decoder_;
+  base::Result<std::span<float>> prefill(const std::vector<int32_t>& prompt, const GenerateOptions& options);
+  base::Status decode(std::span<float> logits, int64_t most, Sampler& sampler, const GenerateOptions& options, Generation& generation);
+  LanguageModel* model_;
   const formats::Tokenizer* tokenizer_;
-  models::KvCache cache_;
+  std::unique_ptr<Sequence> sequence_;
   std::vector<int32_t> cached_;  // the tokens that the cache holds
 };
 

@@ -1,16 +1,7 @@
 #include "engine/perplexity.h"
 
-#include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/index_select.h>
-
 #include <algorithm>
 #include <cmath>
-#include <exception>
-#include <new>
-
-#include "kernels/cross_entropy/cross_entropy.h"
 
 namespace deepseek::engine {
 namespace {
@@ -22,37 +13,19 @@ struct Sum {
   int64_t tokens = 0;
 };
 
-// Sequences of one pass and which of their tokens count: `targets` are positions in the packed tokens.
+// Sequences of one pass and which of their tokens count.
 struct Pass {
-  std::vector<std::vector<int32_t>> sequences;
-  std::vector<int64_t> targets;
-  int64_t tokens = 0;
+  std::vector<LanguageModel::Scored> sequences;
+  int64_t tokens = 0, counted = 0;
 };
 
-at::Tensor tensor_of(const std::vector<int64_t>& values) {
-  at::Tensor tensor = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
-  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<int64_t>());
-  return tensor;
-}
-
-base::Status add_losses(const models::Decoder& decoder, const Pass& pass, Sum& sum) {
-  if (pass.targets.empty()) return {};
-  try {
-    at::NoGradGuard no_grad;
-    const auto packed = models::pack_sequences(pass.sequences);
-    const at::Tensor hidden = decoder.hidden(packed), positions = tensor_of(pass.targets);
-    const at::Tensor rows = at::index_select(hidden, 0, (positions - 1).to(hidden.device()));
-    const at::Tensor targets = at::index_select(packed.tokens, 0, positions).to(hidden.device());
-    const auto result = kernels::linear_cross_entropy(rows, decoder.head(), targets, at::Tensor(), false, {.softcap = decoder.config().final_softcap});
-    sum.loss += result.losses.sum(at::kDouble).item<double>();
-    sum.tokens += static_cast<int64_t>(pass.targets.size());
-  } catch (const std::bad_alloc&) {
-    return base::fail("not enough memory for {} tokens at a time; choose a smaller window", pass.tokens);
-  } catch (const std::exception& error) {
-    const std::string what = error.what();
-    return base::fail("the model failed: {}", what.substr(0, what.find('\n')));
-  }
-  if (!std::isfinite(sum.loss)) return base::fail("a loss is not a finite number: the model's weights are damaged or its type overflows");
+base::Status add_losses(LanguageModel& model, const Pass& pass, Sum& sum) {
+  if (pass.counted == 0) return {};
+  auto loss = model.loss(pass.sequences);
+  if (!loss) return base::pass(loss);
+  if (!std::isfinite(*loss)) return base::fail("a loss is not a finite number: the model's weights are damaged or its type overflows");
+  sum.loss += *loss;
+  sum.tokens += pass.counted;
   return {};
 }
 
@@ -63,8 +36,8 @@ base::Status check_ids(const std::vector<int32_t>& ids, int64_t vocabulary) {
   return {};
 }
 
-base::Result<int64_t> window_of(const models::Decoder& decoder, const EvaluateOptions& options) {
-  const int64_t context = decoder.config().max_position_embeddings;
+base::Result<int64_t> window_of(const LanguageModel& model, const EvaluateOptions& options) {
+  const int64_t context = model.config().max_position_embeddings;
   const int64_t window = options.window == 0 ? std::min(context, kDefaultWindow) : options.window;
   if (window < 2 || window > context) return base::refuse("the window is {} tokens; it must lie between 2 and the model's context of {}", window, context);
   return window;
@@ -93,19 +66,17 @@ base::Status check_sequence(const ScoredSequence& sequence, size_t index, const 
 }
 
 void append(Pass& pass, const ScoredSequence& sequence) {
-  for (size_t i = 1; i < sequence.ids.size(); ++i) {
-    if (sequence.counted[i] != 0) pass.targets.push_back(pass.tokens + static_cast<int64_t>(i));
-  }
-  pass.sequences.push_back(sequence.ids);
+  pass.counted += std::count_if(sequence.counted.begin() + 1, sequence.counted.end(), [](uint8_t mark) { return mark != 0; });
+  pass.sequences.push_back({sequence.ids, sequence.counted});
   pass.tokens += static_cast<int64_t>(sequence.ids.size());
 }
 
 }  // namespace
 
-base::Result<Perplexity> evaluate_text(const models::Decoder& decoder, const std::vector<int32_t>& ids, const EvaluateOptions& options) {
+base::Result<Perplexity> evaluate_text(LanguageModel& model, const std::vector<int32_t>& ids, const EvaluateOptions& options) {
   if (ids.size() < 2) return base::refuse("the text has {} tokens; perplexity needs at least 2", ids.size());
-  if (auto ok = check_ids(ids, decoder.config().vocab_size); !ok) return base::pass(ok);
-  auto window = window_of(decoder, options);
+  if (auto ok = check_ids(ids, model.config().vocab_size); !ok) return base::pass(ok);
+  auto window = window_of(model, options);
   if (!window) return base::pass(window);
   const int64_t stride = options.stride == 0 ? std::max<int64_t>(1, *window / 2) : options.stride;
   if (stride < 1 || stride > *window) return base::refuse("the stride is {} tokens; it must lie between 1 and the window of {}", stride, *window);
@@ -115,31 +86,31 @@ base::Result<Perplexity> evaluate_text(const models::Decoder& decoder, const std
   for (int64_t begin = 0, counted = 0; counted < total; begin += stride) {
     if (auto ok = may_go_on(options); !ok) return base::pass(ok);
     const int64_t end = std::min(begin + *window, total);
-    Pass pass;
-    pass.sequences.emplace_back(ids.begin() + begin, ids.begin() + end);
-    pass.tokens = end - begin;
-    for (int64_t t = std::max(counted, begin + 1); t < end; ++t) pass.targets.push_back(t - begin);
-    if (auto ok = add_losses(decoder, pass, sum); !ok) return base::pass(ok);
+    const int64_t first = std::max(counted, begin + 1);
+    std::vector<uint8_t> marks(static_cast<size_t>(end - begin), 0);
+    std::fill(marks.begin() + (first - begin), marks.end(), uint8_t{1});
+    const Pass pass{{{{ids.data() + begin, marks.size()}, marks}}, end - begin, end - first};
+    if (auto ok = add_losses(model, pass, sum); !ok) return base::pass(ok);
     counted = end;
     if (options.on_progress) options.on_progress(counted, total);
   }
   return mean_of(sum);
 }
 
-base::Result<Perplexity> evaluate_answers(const models::Decoder& decoder, const std::vector<ScoredSequence>& sequences, const EvaluateOptions& options) {
+base::Result<Perplexity> evaluate_answers(LanguageModel& model, const std::vector<ScoredSequence>& sequences, const EvaluateOptions& options) {
   int64_t total = 0, done = 0;
   for (size_t i = 0; i < sequences.size(); ++i) {
-    if (auto ok = check_sequence(sequences[i], i, decoder.config()); !ok) return base::pass(ok);
+    if (auto ok = check_sequence(sequences[i], i, model.config()); !ok) return base::pass(ok);
     total += static_cast<int64_t>(sequences[i].ids.size());
   }
-  auto window = window_of(decoder, options);
+  auto window = window_of(model, options);
   if (!window) return base::pass(window);
   Sum sum;
   Pass pass;
   const auto flush = [&]() -> base::Status {
     if (pass.tokens == 0) return {};
     if (auto ok = may_go_on(options); !ok) return ok;
-    if (auto ok = add_losses(decoder, pass, sum); !ok) return ok;
+    if (auto ok = add_losses(model, pass, sum); !ok) return ok;
     done += pass.tokens;
     pass = {};
     if (options.on_progress) options.on_progress(done, total);

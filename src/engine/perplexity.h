@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "models/decoder/decoder.h"
+#include "engine/language_model.h"
 
 namespace deepseek::engine {
 
@@ -27,7 +27,7 @@ struct EvaluateOptions {
 /// With stride == window the first token of each later window has no context and is not counted.
 /// Errors: fewer than two tokens, a token outside the vocabulary, a stride above the window, a window above the model's context.
 /// Source: Transformers' documentation, "Perplexity of fixed-length models".
-[[nodiscard]] base::Result<Perplexity> evaluate_text(const models::Decoder& decoder, const std::vector<int32_t>& ids,
+[[nodiscard]] base::Result<Perplexity> evaluate_text(LanguageModel& model, const std::vector<int32_t>& ids,
                                                      const EvaluateOptions& options = {});
 
 /// A question and its answer as tokens; counted[i] says that token i is part of the answer (the first token never counts).
@@ -39,7 +39,7 @@ struct ScoredSequence {
 /// Mean over all counted tokens of all sequences, each sequence seen from its beginning. options.window bounds the tokens that one
 /// pass packs together (a longer sequence has a pass of its own); stride is not used.
 /// Errors: nothing to count, lengths that disagree, a sequence longer than the model's context.
-[[nodiscard]] base::Result<Perplexity> evaluate_answers(const models::Decoder& decoder, const std::vector<ScoredSequence>& sequences,
+[[nodiscard]] base::Result<Perplexity> evaluate_answers(LanguageModel& model, const std::vector<ScoredSequence>& sequences,
                                                         const EvaluateOptions& options = {});
 
 }  // namespace deepseek::engine

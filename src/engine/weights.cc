@@ -6,6 +6,8 @@
 #include <mutex>
 #include <new>
 
+#include "base/log.h"
+#include "engine/weight_cache.h"
 #include "formats/weights/non_finite.h"
 #include "formats/weights/quant_fields.h"
 
@@ -72,9 +74,11 @@ base::Status pack_floats(const formats::TensorInfo& info, int64_t heads, int64_t
 
 class Packer {
  public:
-  Packer(const models::DecoderCheckpoint& checkpoint, hardware::Team& team, bool check) : checkpoint_(checkpoint), team_(team), check_(check) {}
+  Packer(const models::DecoderCheckpoint& checkpoint, hardware::Team& team, bool check, CachedMatrices* cached)
+      : checkpoint_(checkpoint), team_(team), check_(check), cached_(cached) {}
 
   PackedMatrix matrix(const Result<const formats::TensorInfo*>& found, int64_t heads = 0) {
+    if (cached_ != nullptr && status_ && found) return std::move(cached_->matrices[next_++]);
     if (!sound(found)) return {};
     const formats::TensorInfo& info = **found;
     PackedMatrix out(format_of(info.type), info.shape[0], info.shape[1]);
@@ -123,6 +127,8 @@ class Packer {
   const models::DecoderCheckpoint& checkpoint_;
   hardware::Team& team_;
   bool check_;
+  CachedMatrices* cached_;
+  size_t next_ = 0;
   base::Status status_;
 };
 
@@ -183,19 +189,31 @@ PackedMatrix packed_tensor(const at::Tensor& weight, at::ScalarType type, hardwa
 
 }  // namespace
 
-uint64_t PackedWeights::bytes() const {
-  uint64_t sum = embedding.bytes().size() + own_head.bytes().size();
+std::vector<const PackedMatrix*> PackedWeights::matrices() const {
+  std::vector<const PackedMatrix*> all{&embedding};
+  if (!config.tie_word_embeddings) all.push_back(&own_head);
   for (const auto& layer : layers) {
-    for (const auto* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) sum += linear->weight.bytes().size();
+    for (const auto* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) all.push_back(&linear->weight);
   }
+  return all;
+}
+
+uint64_t PackedWeights::bytes() const {
+  uint64_t sum = 0;
+  for (const auto* matrix : matrices()) sum += matrix->bytes().size();
   return sum;
 }
 
-Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoint, hardware::Team& team, bool check_weights) {
+Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoint, hardware::Team& team, const PackOptions& options) {
   PackedWeights out;
   out.config = checkpoint.config();
   const models::DecoderConfig& c = out.config;
-  Packer packer(checkpoint, team, check_weights);
+  const base::fs::path file = options.cache ? weight_cache_path(checkpoint.path()) : base::fs::path();
+  const uint64_t stamp = options.cache ? model_stamp(checkpoint.path()) : 0;
+  auto cached = options.cache ? read_weight_cache(file, stamp, team) : std::nullopt;
+  const auto expected = static_cast<size_t>(7 * c.num_layers + (c.tie_word_embeddings ? 1 : 2));
+  if (cached && cached->matrices.size() != expected) cached.reset();
+  Packer packer(checkpoint, team, options.check_weights, cached ? &*cached : nullptr);
   try {
     out.embedding = packer.matrix(checkpoint.top("embed_tokens", {c.vocab_size, c.hidden_size}));
     if (!c.tie_word_embeddings) out.own_head = packer.matrix(checkpoint.top("lm_head", {c.vocab_size, c.hidden_size}));
@@ -205,6 +223,11 @@ Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoin
     return no_memory(c);
   }
   if (!packer.status()) return tl::make_unexpected(packer.status().error());
+  if (cached) {
+    out.memory = std::move(cached->memory);
+  } else if (options.cache) {
+    if (auto kept = write_weight_cache(file, stamp, out.matrices()); !kept) base::log_info("the packed weights could not be kept: " + kept.error().message);
+  }
   return out;
 }
 

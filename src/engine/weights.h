@@ -33,12 +33,21 @@ struct PackedWeights {
   [[nodiscard]] const kernels::PackedMatrix& head() const { return config.tie_word_embeddings ? embedding : own_head; }
   /// Bytes of all matrices.
   [[nodiscard]] uint64_t bytes() const;
+  /// All matrices, in the order of the cache.
+  [[nodiscard]] std::vector<const kernels::PackedMatrix*> matrices() const;
+
+  hardware::HugeMemory memory;      ///< where they lie when they came from a cache
+};
+
+struct PackOptions {
+  bool check_weights = true;  ///< refuse NaN and infinity; weights from a cache were checked when it was made
+  bool cache = false;         ///< read what an earlier start packed, or keep it for the next (weight_cache.h); failing to keep it is only logged
 };
 
 /// Packs a file's weights: GGUF's integer types at their exact values (Q2_K and Q3_K, which have no kernel, as bf16), bf16 and f16 as
 /// bf16, f32 as f32. Errors: as DecoderCheckpoint::open(), NaN or infinity among the weights, not enough memory.
 [[nodiscard]] base::Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoint, hardware::Team& team,
-                                                          bool check_weights = true);
+                                                          const PackOptions& options = {});
 /// Packs a decoder in its own type, a LoRA in it merged.
 [[nodiscard]] base::Result<PackedWeights> pack_decoder(const models::Decoder& decoder, hardware::Team& team);
 

@@ -172,7 +172,7 @@ Result<Model> load_model(const std::string& spec, const LoadOptions& options) {
   return load_weights(std::move(*text), options);
 }
 
-Result<std::vector<int32_t>> Model::encode_chat(const std::vector<formats::ChatMessage>& messages, bool add_generation_prompt) const {
+Result<std::vector<int32_t>> ModelText::encode_chat(const std::vector<formats::ChatMessage>& messages, bool add_generation_prompt) const {
   if (add_generation_prompt) return encode_prompt(tokenizer, chat(), messages);
   auto example = tokenize_example(tokenizer, chat(), {.messages = messages}, LossOn::kAll);
   if (!example) return base::pass(example);

@@ -36,14 +36,13 @@ struct ModelText {
   GenerationDefaults generation;
 
   [[nodiscard]] const formats::ChatTemplate* chat() const { return chat_template ? &*chat_template : nullptr; }
+  /// Renders messages with the model's template (the plain form of models/prompt.h where it has none) and tokenises.
+  [[nodiscard]] base::Result<std::vector<int32_t>> encode_chat(const std::vector<formats::ChatMessage>& messages,
+                                                               bool add_generation_prompt) const;
 };
 
 struct Model : ModelText {
   std::unique_ptr<Decoder> decoder;
-
-  /// Renders messages with the model's template (the plain form of models/prompt.h where it has none) and tokenises.
-  [[nodiscard]] base::Result<std::vector<int32_t>> encode_chat(const std::vector<formats::ChatMessage>& messages,
-                                                               bool add_generation_prompt) const;
 };
 
 /// `spec`: a registry name ("gemma-3-270m"), owner/name in the cache, a directory, or a .gguf file.

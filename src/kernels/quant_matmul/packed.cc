@@ -1,12 +1,8 @@
 #include "kernels/quant_matmul/packed.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <stdexcept>
 
 #include "kernels/simd.h"
@@ -23,7 +19,6 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr int64_t kAlignment = 64, kSuperColumns = 256;
-constexpr size_t kHugePage = size_t{2} << 20;
 
 int64_t padded(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
@@ -90,8 +85,6 @@ float f16_to_f32(uint16_t bits) {
   return std::bit_cast<float>(sign | ((rest << 13) + (112u << 23)));
 }
 
-void PackedMatrix::Free::operator()(std::byte* memory) const { std::free(memory); }
-
 uint64_t PackedMatrix::byte_count(const PackedFormat& format, int64_t rows, int64_t columns) {
   PackedMatrix shape;
   shape.format_ = format;
@@ -115,11 +108,7 @@ void PackedMatrix::measure() {
 PackedMatrix::PackedMatrix(PackedFormat format, int64_t rows, int64_t columns) : format_(format), rows_(rows), columns_(columns) {
   measure();
   const auto size = static_cast<size_t>(tile_bytes_ * tiles());
-  const bool large = size >= kHugePage;
-  const size_t alignment = large ? kHugePage : static_cast<size_t>(kAlignment);
-  owned_.reset(static_cast<std::byte*>(std::aligned_alloc(alignment, (std::max<size_t>(size, 1) + alignment - 1) / alignment * alignment)));
-  if (owned_ == nullptr) throw std::bad_alloc();
-  if (large) ::madvise(owned_.get(), size, MADV_HUGEPAGE);  // fewer misses of the TLB; a wish only
+  owned_ = hardware::allocate_huge(size);
   std::memset(owned_.get(), 0, size);
   bytes_ = {owned_.get(), size};
 }

@@ -3,9 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
+
+#include "hardware/huge_memory.h"
 
 namespace deepseek::kernels {
 
@@ -76,15 +77,12 @@ class PackedMatrix {
   }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
   [[nodiscard]] const uint8_t* base() const { return reinterpret_cast<const uint8_t*>(bytes_.data()); }
   void measure();
 
   PackedFormat format_;
   int64_t rows_ = 0, columns_ = 0, blocks_ = 0, panel_blocks_ = 1, group_scale_bytes_ = 0, panel_scale_bytes_ = 0, panel_bytes_ = 0, tile_bytes_ = 0;
-  std::unique_ptr<std::byte, Free> owned_;
+  hardware::HugeMemory owned_;
   std::span<const std::byte> bytes_;
 };
 

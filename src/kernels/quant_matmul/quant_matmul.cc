@@ -38,15 +38,14 @@ constexpr std::array kKernels{
     MatmulKernel{"reference", never, multiply_reference},
 };
 
-// Largest magnitude, or NaN where the 32 values hold NaN or infinity.
+// Largest magnitude; NaN or infinity where the 32 values hold one. As integers, magnitudes are in the same order.
 DEEPSEEK_VECTOR_CLONES float magnitude(const float* x) {
-  float most = 0, check = 0;
+  int32_t most = 0;
   for (int64_t i = 0; i < kBlockColumns; ++i) {
-    const float size = std::abs(x[i]);
+    const int32_t size = std::bit_cast<int32_t>(x[i]) & 0x7FFFFFFF;
     most = size > most ? size : most;
-    check += x[i] * 0.0f;  // NaN for NaN and infinity
   }
-  return check == 0.0f ? most : std::numeric_limits<float>::quiet_NaN();
+  return std::bit_cast<float>(most);
 }
 
 DEEPSEEK_VECTOR_CLONES void round_block(const float* x, float inverse, int8_t* q) {
@@ -54,6 +53,12 @@ DEEPSEEK_VECTOR_CLONES void round_block(const float* x, float inverse, int8_t* q
     const float shifted = x[i] * inverse + 12582912.0f;  // adding 1.5 * 2^23 rounds to the nearest integer
     q[i] = static_cast<int8_t>(std::bit_cast<int32_t>(shifted) - 0x4B400000);
   }
+}
+
+DEEPSEEK_VECTOR_CLONES int32_t sum_of_16(const int8_t* q) {
+  int32_t sum = 0;
+  for (int64_t i = 0; i < 16; ++i) sum += q[i];
+  return sum;
 }
 
 }  // namespace
@@ -108,11 +113,10 @@ void PackedRows::set_int8(int64_t token, const float* x) {
     }
     float unit = magnitude(from) / 127.0f;
     if (unit < 1e-37f) unit = 0;  // its inverse would be infinite
+    if (!(unit < std::numeric_limits<float>::infinity())) unit = std::numeric_limits<float>::quiet_NaN();
     alignas(32) int8_t q[kBlockColumns];
     round_block(from, unit > 0 ? 1.0f / unit : 0.0f, q);
-    int32_t low = 0, high = 0;
-    for (int64_t i = 0; i < 16; ++i) low += q[i];
-    for (int64_t i = 16; i < 32; ++i) high += q[i];
+    const int32_t low = sum_of_16(q), high = sum_of_16(q + 16);
     for (int64_t k = 0; k < 8; ++k) std::memcpy(to + (b * 8 + k) * width_ * 4, q + 4 * k, 4);
     units_[static_cast<size_t>((first + b) * width_ + lane)] = unit;
     sums_[static_cast<size_t>((first + b) * width_ + lane)] = unit * static_cast<float>(low + high);

@@ -1,0 +1,53 @@
+// What generation and evaluation need of a model, whichever way it computes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "models/model.h"
+
+namespace deepseek::engine {
+
+/// One sequence and its keys and values.
+class Sequence {
+ public:
+  virtual ~Sequence() = default;
+  /// Feeds tokens and returns the logits after the last: [vocab] f32, which the caller may change, valid until any sequence of this model
+  /// is fed again. After an error the sequence is as it was. Errors: no memory, a token outside the vocabulary.
+  [[nodiscard]] virtual base::Result<std::span<float>> feed(std::span<const int32_t> tokens) = 0;
+  [[nodiscard]] virtual int64_t length() const = 0;
+  /// Forgets everything after the first `length` tokens.
+  virtual void truncate(int64_t length) = 0;
+};
+
+class LanguageModel {
+ public:
+  virtual ~LanguageModel() = default;
+  [[nodiscard]] virtual const models::DecoderConfig& config() const = 0;
+  [[nodiscard]] virtual std::unique_ptr<Sequence> new_sequence() = 0;
+  /// Sequences that do not see each other: the sum of -log p(tokens[i]) over counted[i] != 0, i > 0, each from its beginning.
+  struct Scored {
+    std::span<const int32_t> tokens;
+    std::span<const uint8_t> counted;
+  };
+  [[nodiscard]] virtual base::Result<double> loss(std::span<const Scored> sequences) = 0;
+};
+
+/// Over a decoder of models/, in its own precision, adapters included. The decoder must outlive it.
+[[nodiscard]] std::unique_ptr<LanguageModel> plain_model(const models::Decoder& decoder);
+
+struct LoadOptions {
+  std::string dtype = "auto";    ///< "auto": as the file has its weights, integers included; "bf16", "f32"
+  base::fs::path adapter;        ///< a PEFT adapter, merged; or empty
+  int threads = 0;               ///< 0: one for each core
+  int64_t context = 0;           ///< positions that the cache may hold; 0: the model's
+  bool check_weights = true;     ///< refuse NaN and infinity
+  bool cache = true;             ///< keep the packed weights beside the model for the next start
+};
+/// The engine's own pass (fused_model.h) over the weights of a model that was opened. Errors: as models::load_weights().
+[[nodiscard]] base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText& text, const LoadOptions& options = {});
+
+}  // namespace deepseek::engine

@@ -1,0 +1,106 @@
+#include <algorithm>
+
+#include "engine/fused_model.h"
+#include "engine/language_model.h"
+#include "models/adapter/adapter.h"
+#include "models/decoder/load.h"
+
+namespace deepseek::engine {
+namespace {
+
+class FusedSequence : public Sequence {
+ public:
+  explicit FusedSequence(FusedModel& model) : model_(model) {}
+  ~FusedSequence() override { model_.truncate(state_, 0); }
+  base::Result<std::span<float>> feed(std::span<const int32_t> tokens) override {
+    const int64_t before = state_.length;
+    std::span<float> logits;
+    for (size_t at = 0; at < tokens.size(); at += FusedModel::kMostTokens) {
+      const SequenceInput input[] = {{&state_, tokens.subspan(at, std::min<size_t>(tokens.size() - at, FusedModel::kMostTokens))}};
+      auto fed = model_.forward(input);
+      if (!fed) {
+        model_.truncate(state_, before);
+        return fed;
+      }
+      logits = *fed;
+    }
+    return logits;
+  }
+  int64_t length() const override { return state_.length; }
+  void truncate(int64_t length) override { model_.truncate(state_, length); }
+
+ private:
+  FusedModel& model_;
+  CachedSequence state_;
+};
+
+class FusedLanguageModel : public LanguageModel {
+ public:
+  explicit FusedLanguageModel(std::unique_ptr<FusedModel> model) : model_(std::move(model)) {}
+  const models::DecoderConfig& config() const override { return model_->config(); }
+  std::unique_ptr<Sequence> new_sequence() override { return std::make_unique<FusedSequence>(*model_); }
+  base::Result<double> loss(std::span<const Scored> sequences) override {
+    double sum = 0;
+    for (const auto& sequence : sequences) {
+      auto part = loss_of(sequence);
+      if (!part) return part;
+      sum += *part;
+    }
+    return sum;
+  }
+
+ private:
+  base::Result<double> loss_of(const Scored& scored) {
+    CachedSequence state;
+    double sum = 0;
+    const size_t size = scored.tokens.size();
+    for (size_t at = 0; at < size; at += FusedModel::kMostTokens) {
+      const size_t count = std::min<size_t>(size - at, FusedModel::kMostTokens);
+      std::vector<int32_t> targets(count, -1);
+      for (size_t i = 0; i < count && at + i + 1 < size; ++i) {
+        if (scored.counted[at + i + 1] != 0) targets[i] = scored.tokens[at + i + 1];
+      }
+      const SequenceInput input[] = {{&state, scored.tokens.subspan(at, count), false, targets}};
+      auto losses = model_->losses(input);
+      if (!losses) {
+        model_->truncate(state, 0);
+        return tl::make_unexpected(losses.error());
+      }
+      for (const float loss : *losses) sum += loss;
+    }
+    model_->truncate(state, 0);
+    return sum;
+  }
+  std::unique_ptr<FusedModel> model_;
+};
+
+base::Result<PackedWeights> weights_of(const models::ModelText& text, const LoadOptions& options, hardware::Team& team) {
+  if (options.dtype == "auto" && options.adapter.empty()) {
+    auto checkpoint = models::DecoderCheckpoint::open(text.path);
+    if (!checkpoint) return base::pass(checkpoint);
+    return pack_checkpoint(*checkpoint, team, {.check_weights = options.check_weights, .cache = options.cache});
+  }
+  // A type that was asked for, or an adapter to merge: through the plain decoder.
+  auto dtype = models::resolve_dtype(options.dtype);
+  if (!dtype) return base::pass(dtype);
+  auto decoder = models::load_decoder(text.path, {.dtype = *dtype, .check_weights = options.check_weights});
+  if (!decoder) return base::pass(decoder);
+  if (!options.adapter.empty()) {
+    if (auto adapter = models::read_adapter(**decoder, options.adapter); !adapter) return base::pass(adapter);
+  }
+  return pack_decoder(**decoder, team);
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText& text, const LoadOptions& options) {
+  auto team = std::make_shared<hardware::Team>(options.threads);
+  auto weights = weights_of(text, options, *team);
+  if (!weights) return base::pass(weights);
+  const int64_t context = options.context > 0 ? options.context : text.config.max_position_embeddings;
+  auto model = FusedModel::create(std::move(*weights), std::move(team), context);
+  if (!model) return base::pass(model);
+  return std::make_unique<FusedLanguageModel>(std::move(*model));
+}
+
+}  // namespace deepseek::engine

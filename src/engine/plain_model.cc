@@ -1,0 +1,98 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+
+#include <algorithm>
+#include <exception>
+#include <new>
+
+#include "engine/language_model.h"
+#include "kernels/cross_entropy/cross_entropy.h"
+
+namespace deepseek::engine {
+namespace {
+
+// Compute throws; at this border it becomes an error of one line.
+template <typename Body>
+auto caught(int64_t tokens, const Body& body) -> base::Result<decltype(body())> {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return base::fail("not enough memory for a context of {} tokens", tokens);
+  } catch (const std::exception& error) {
+    const std::string what = error.what();
+    return base::fail("the model failed: {}", what.substr(0, what.find('\n')));
+  }
+}
+
+class PlainSequence : public Sequence {
+ public:
+  explicit PlainSequence(const models::Decoder& decoder) : decoder_(decoder) {}
+  base::Result<std::span<float>> feed(std::span<const int32_t> tokens) override {
+    const int64_t before = cache_.length();
+    auto logits = caught(before + static_cast<int64_t>(tokens.size()), [&] {
+      return decoder_.step({tokens.begin(), tokens.end()}, cache_).to(at::kCPU).contiguous();
+    });
+    if (!logits) {
+      cache_.truncate(before);
+      return base::pass(logits);
+    }
+    logits_ = std::move(*logits);
+    return std::span<float>(logits_.mutable_data_ptr<float>(), static_cast<size_t>(logits_.numel()));
+  }
+  int64_t length() const override { return cache_.length(); }
+  void truncate(int64_t length) override {
+    if (length == 0) cache_ = models::KvCache();  // gives the memory back
+    cache_.truncate(length);
+  }
+
+ private:
+  const models::Decoder& decoder_;
+  models::KvCache cache_;
+  at::Tensor logits_;
+};
+
+at::Tensor tensor_of(const std::vector<int64_t>& values) {
+  at::Tensor tensor = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
+  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<int64_t>());
+  return tensor;
+}
+
+class PlainModel : public LanguageModel {
+ public:
+  explicit PlainModel(const models::Decoder& decoder) : decoder_(decoder) {}
+  const models::DecoderConfig& config() const override { return decoder_.config(); }
+  std::unique_ptr<Sequence> new_sequence() override { return std::make_unique<PlainSequence>(decoder_); }
+  base::Result<double> loss(std::span<const Scored> sequences) override {
+    std::vector<std::vector<int32_t>> tokens;
+    std::vector<int64_t> targets;
+    int64_t total = 0;
+    for (const auto& sequence : sequences) {
+      for (size_t i = 1; i < sequence.tokens.size(); ++i) {
+        if (sequence.counted[i] != 0) targets.push_back(total + static_cast<int64_t>(i));
+      }
+      tokens.emplace_back(sequence.tokens.begin(), sequence.tokens.end());
+      total += static_cast<int64_t>(sequence.tokens.size());
+    }
+    if (targets.empty()) return 0.0;
+    return caught(total, [&] {
+      at::NoGradGuard no_grad;
+      const auto packed = models::pack_sequences(tokens);
+      const at::Tensor hidden = decoder_.hidden(packed), positions = tensor_of(targets);
+      const at::Tensor rows = at::index_select(hidden, 0, (positions - 1).to(hidden.device()));
+      const at::Tensor ids = at::index_select(packed.tokens, 0, positions).to(hidden.device());
+      const auto result = kernels::linear_cross_entropy(rows, decoder_.head(), ids, at::Tensor(), false, {.softcap = decoder_.config().final_softcap});
+      return result.losses.sum(at::kDouble).item<double>();
+    });
+  }
+
+ private:
+  const models::Decoder& decoder_;
+};
+
+}  // namespace
+
+std::unique_ptr<LanguageModel> plain_model(const models::Decoder& decoder) { return std::make_unique<PlainModel>(decoder); }
+
+}  // namespace deepseek::engine
