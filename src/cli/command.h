@@ -25,7 +25,7 @@ struct Command {
   const char* purpose;
   const char* example;
   std::function<std::function<base::Status()>(CLI::App&, const Context&)> setup;
-  bool computes = true;  ///< runs a model
+  bool openmp = false;  ///< spends its time in libtorch's loops
 };
 [[nodiscard]] const std::vector<Command>& commands();
 

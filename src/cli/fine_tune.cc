@@ -521,7 +521,7 @@ Command fine_tune_command() {
             auto a = std::make_shared<Arguments>();
             add_options(app, *a);
             return std::function<Status()>([a, &context] { return FineTuneRun(*a, context).go(); });
-          }};
+          }, true};
 }
 
 }  // namespace deepseek::cli

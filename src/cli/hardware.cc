@@ -17,7 +17,7 @@ Command hardware_command() {
               context.print(text);
               return {};
             });
-          }, false};
+          }};
 }
 
 }  // namespace deepseek::cli

@@ -86,7 +86,7 @@ Command merge_command() {
             app.add_option("--dtype", a->dtype, "auto (what the weights have), f32 or bf16")->capture_default_str();
             app.add_flag("--overwrite", a->overwrite, "write into a directory that is not empty");
             return std::function<Status()>([a, &context] { return merge(*a, context); });
-          }};
+          }, true};
 }
 
 }  // namespace deepseek::cli

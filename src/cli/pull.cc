@@ -69,7 +69,7 @@ Command pull_command() {
             app.add_option("--endpoint", a->options.endpoint, "address of the hub [HF_ENDPOINT]");
             app.add_option("--cache_dir", a->cache, "where models are kept [HF_HUB_CACHE]");
             return std::function<Status()>([a, &context] { return pull(*a, context); });
-          }, false};
+          }};
 }
 
 }  // namespace deepseek::cli

@@ -124,7 +124,7 @@ struct Program {
   CLI::App app{"deepseek-cli: fine-tune, run and inspect language models on this machine"};
   Context context;
   std::function<Status()> chosen;
-  bool computes = false;
+  bool openmp = false;
 };
 
 void build(Program& program) {
@@ -140,9 +140,9 @@ void build(Program& program) {
     sub->add_flag("--quiet", program.context.quiet, "only results and errors");
     sub->add_option("--threads", program.context.threads, "0: one for each core");
     auto work = command.setup(*sub, program.context);
-    sub->callback([&program, work, computes = command.computes] {
+    sub->callback([&program, work, openmp = command.openmp] {
       program.chosen = work;
-      program.computes = computes;
+      program.openmp = openmp;
     });
   }
 }
@@ -174,7 +174,7 @@ int run(int argc, char** argv) {
     base::log_error(explained(program.app, error, arguments));
     return kWrong;
   }
-  if (program.computes) base::restart_with_brief_spin(argv);
+  if (program.openmp) base::restart_with_brief_spin(argv);
   if (const int code = report(set_threads(program.context.threads)); code != kDone) return code;
   const int code = guarded(program.chosen);
   if (output_failed && errno != EPIPE) return kFailed;

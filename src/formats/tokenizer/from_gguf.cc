@@ -96,6 +96,7 @@ Json sentencepiece_description(const Stored& stored) {
 
 Vocabulary vocabulary_of(const Stored& stored) {
   Vocabulary vocabulary;
+  vocabulary.reserve(stored.tokens.size());
   for (size_t i = 0; i < stored.tokens.size(); ++i) vocabulary.add(stored.tokens[i], static_cast<int32_t>(i));
   return vocabulary;
 }

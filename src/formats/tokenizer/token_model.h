@@ -17,6 +17,10 @@ class Vocabulary {
  public:
   [[nodiscard]] static base::Result<Vocabulary> from_json(const Json& object);
   void add(std::string token, int32_t id);
+  void reserve(size_t tokens) {
+    ids_.reserve(tokens);
+    tokens_.reserve(tokens);
+  }
   [[nodiscard]] int32_t find(std::string_view token) const {
     const auto found = ids_.find(token);
     return found == ids_.end() ? -1 : found->second;

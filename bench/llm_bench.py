@@ -1,0 +1,118 @@
+"""Inference beside llama.cpp on the same GGUF, same threads, in turn.
+
+    python bench/llm_bench.py --model FILE.gguf [--rounds N] [--threads N]
+Ours: build/bin/deepseek-bench-llm. Peer: llama-cpp-python (llm_peer.py), with and without flash attention; the faster of the two
+counts for each figure. Text for the losses: the answers of data/finance_qa.json and this repository's documentation.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from finetune_bench import print_machine
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WORK = {"prefill512": "prefill 512", "prefill2048": "prefill 2048", "decode16": "decode 16 64", "decode2048": "decode 2048 32", "batch16": "batch 16 16 16"}
+LOSS_BAR = 0.002  # of the perplexity
+
+
+class Side:
+    """One program that answers a line with a JSON object."""
+
+    def __init__(self, name, command):
+        self.name = name
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.start = self._answer()
+
+    def _answer(self):
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit(f"{self.name} ended (status {self.process.wait()})")
+
+    def ask(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def quit(self):
+        totals = self.ask("quit")
+        self.process.wait()
+        return totals
+
+
+def sides(args):
+    ours = [str(args.ours), "--model", args.model, "--threads", str(args.threads)]
+    peer = [sys.executable, str(ROOT / "bench" / "llm_peer.py"), "--model", args.model, "--threads", str(args.threads)]
+    return [Side("ours", ours), Side("llama.cpp", peer), Side("llama.cpp, flash attention", [*peer, "--flash_attention"])]
+
+
+def text_tokens(args, file):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(args.tokenizer))
+    records = json.loads((ROOT / "data" / "finance_qa.json").read_text(encoding="utf-8"))
+    parts = [f"{r['question']}\n{r['answer']}\n" for r in records[:120]] + [p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("docs/*.md"))]
+    ids = tokenizer.encode("".join(parts)).ids[: args.loss_tokens]
+    pathlib.Path(file).write_text(" ".join(map(str, ids)))
+
+
+def losses(args, ours, peer):
+    with tempfile.NamedTemporaryFile(suffix=".ids") as file:
+        text_tokens(args, file.name)
+        mine, theirs = (side.ask(f"losses {file.name} 2048") for side in (ours, peer))
+    if mine["tokens"] != theirs["tokens"]:
+        raise SystemExit(f"{mine['tokens']} tokens here, {theirs['tokens']} there")
+    worse = 2.718281828459045 ** (mine["loss"] - theirs["loss"]) - 1
+    print(f"mean loss of {mine['tokens']} tokens: ours {mine['loss']:.5f}, llama.cpp {theirs['loss']:.5f}: perplexity {100 * worse:+.3f}%", flush=True)
+    return worse
+
+
+def spread(values):
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Inference beside llama.cpp")
+    parser.add_argument("--model", required=True, help="a .gguf")
+    parser.add_argument("--tokenizer", type=pathlib.Path, required=True, help="its tokenizer.json")
+    parser.add_argument("--ours", default=ROOT / "build" / "bin" / "deepseek-bench-llm", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--loss_tokens", type=int, default=20000)
+    args = parser.parse_args()
+    print_machine(args.threads)
+    all_sides = sides(args)
+    ours, peers = all_sides[0], all_sides[1:]
+    worse = losses(args, ours, peers[0])
+    ratios = {name: [] for name in WORK}
+    for round_ in range(args.rounds + 1):
+        for name, line in WORK.items():
+            order = all_sides if round_ % 2 == 0 else all_sides[::-1]
+            rates = {}
+            for side in order:
+                answer = side.ask(line)
+                rates[side] = answer["tokens"] / answer["seconds"]
+            best = max(peers, key=rates.get)
+            print(f"  round {round_}: {name} {rates[ours]:.0f} tokens/s, {best.name} {rates[best]:.0f}{'' if round_ else ', not counted'}", flush=True)
+            if round_:  # the first warms up
+                ratios[name].append((rates[ours] / rates[best], rates[ours]))
+    weights = ours.start["weight_bytes"]
+    bandwidth = statistics.median(rate for _, rate in ratios["decode16"]) * weights / 1e9
+    peaks = [side.quit()["peak_rss_bytes"] for side in all_sides]
+    for name, values in ratios.items():
+        print(f"{name}: {spread([ratio for ratio, _ in values])}")
+    print(f"decode reads {bandwidth:.1f} GB/s of weights; peak memory: ours {peaks[0] >> 20} MiB, llama.cpp {min(peaks[1:]) >> 20} MiB")
+    medians = " ".join(f"{name}={statistics.median(r for r, _ in values):.2f}" for name, values in ratios.items())
+    print(f"RESULT llm {medians} memory={peaks[0] / min(peaks[1:]):.2f} perplexity_worse={worse:.4f} decode_gb_per_s={bandwidth:.1f}")
+    if worse > LOSS_BAR:
+        sys.exit("the perplexity is worse than llama.cpp's by more than 0.2%")
+
+
+if __name__ == "__main__":
+    main()
