@@ -1,7 +1,9 @@
 #include <algorithm>
 
+#include "base/log.h"
 #include "engine/fused_model.h"
 #include "engine/language_model.h"
+#include "hardware/cpu.h"
 #include "models/adapter/adapter.h"
 #include "models/decoder/load.h"
 
@@ -94,12 +96,18 @@ base::Result<PackedWeights> weights_of(const models::ModelText& text, const Load
 }  // namespace
 
 base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText& text, const LoadOptions& options) {
-  auto team = std::make_shared<hardware::Team>(options.threads);
+  // More threads than processors only wait for each other.
+  const int most = hardware::cpu().allowed_cpus;
+  if (options.threads > most) base::log_info(fmt::format("this process may run on {} processors: {} threads instead of {}", most, most, options.threads));
+  auto team = std::make_shared<hardware::Team>(std::min(options.threads, most));
   auto weights = weights_of(text, options, *team);
   if (!weights) return base::pass(weights);
   const int64_t context = options.context > 0 ? options.context : text.config.max_position_embeddings;
   auto model = FusedModel::create(std::move(*weights), std::move(team), context);
   if (!model) return base::pass(model);
+  if ((*model)->kernels().find("reference") != std::string::npos) {
+    base::log_info("kernels: " + (*model)->kernels() + "; without AVX2 (or with DEEPSEEK_FORCE_KERNEL) this is slow");
+  }
   return std::make_unique<FusedLanguageModel>(std::move(*model));
 }
 
