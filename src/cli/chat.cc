@@ -119,6 +119,7 @@ class Conversation {
     options->sampling.seed += messages_.size();
     if (!model_.chat_template) options->stop.push_back("\nQuestion:");
     options->on_text = answer_printer(context_, true);
+    options->drafter = loaded_.drafter.get();
     return chat_.reply(*ids, *options);
   }
 
@@ -134,7 +135,7 @@ class Conversation {
 Status chat(const Arguments& a, const Context& context) {
   if (context.json) return base::refuse("chat has no --json: /save FILE writes the conversation, generate --json answers one question");
   if (auto sound = check_generation(a); !sound) return sound;
-  auto model = load_for_inference(a.model, {.dtype = a.dtype, .adapter = a.adapter, .threads = context.threads, .context = a.context, .cache = !a.no_cache});
+  auto model = load_for_generation(a, context);
   if (!model) return base::pass(model);
   return Conversation(a, context, std::move(*model)).run();
 }

@@ -47,7 +47,7 @@ Status generate(const Arguments& a, const Context& context) {
   }
   auto prompt = prompt_of(a);
   if (!prompt) return base::pass(prompt);
-  auto loaded = load_for_inference(a.model, {.dtype = a.dtype, .adapter = a.adapter, .threads = context.threads, .context = a.context, .cache = !a.no_cache});
+  auto loaded = load_for_generation(a, context);
   if (!loaded) return base::pass(loaded);
   const models::ModelText* model = &loaded->text;
   // An adapter of this program was trained on questions; a bare model without a template continues the text as it is.
@@ -64,6 +64,7 @@ Status generate(const Arguments& a, const Context& context) {
   if (!options) return base::pass(options);
   const bool stream = !a.no_stream && !context.json;
   if (stream) options->on_text = answer_printer(context, chat);
+  options->drafter = loaded->drafter.get();
   auto out = engine::generate(*loaded->engine, model->tokenizer, *ids, *options);
   if (!out) return base::pass(out);
   std::string text = out->text;
@@ -73,6 +74,7 @@ Status generate(const Arguments& a, const Context& context) {
                                       {"finish_reason", engine::finish_reason_name(out->finish_reason)},
                                       {"prompt_tokens", out->prompt_tokens},
                                       {"new_tokens", out->ids.size()},
+                                      {"passes", out->passes},
                                       {"prefill_seconds", out->prefill_seconds},
                                       {"decode_seconds", out->decode_seconds}};
     context.print(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");

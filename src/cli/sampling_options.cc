@@ -14,13 +14,37 @@ base::Result<LoadedModel> load_for_inference(const std::string& model, const eng
   if (!text) return base::pass(text);
   auto engine = engine::load_fused(*text, options);
   if (!engine) return base::pass(engine);
-  return LoadedModel{std::move(*text), std::move(*engine)};
+  return LoadedModel{std::move(*text), std::move(*engine), nullptr, nullptr};
+}
+
+base::Result<LoadedModel> load_for_generation(const GenerationArguments& a, const Context& context) {
+  engine::LoadOptions options{.dtype = a.dtype, .adapter = a.adapter, .threads = context.threads, .context = a.context, .cache = !a.no_cache};
+  auto loaded = load_for_inference(a.model, options);
+  if (!loaded || a.draft == "off") return loaded;
+  if (a.draft == "auto") {
+    loaded->drafter = engine::ngram_drafter();
+    return loaded;
+  }
+  options.dtype = "auto";
+  options.adapter.clear();
+  options.context = 0;
+  auto draft = load_for_inference(a.draft, options);
+  if (!draft) return base::within("--draft", draft.error());
+  const int64_t mine = loaded->text.config.vocab_size, theirs = draft->text.config.vocab_size;
+  if (mine != theirs) {
+    return base::refuse("--draft {} has {} tokens and the model {}: a draft needs the same vocabulary", a.draft, theirs, mine);
+  }
+  loaded->draft = std::move(draft->engine);
+  loaded->drafter = engine::model_drafter(*loaded->draft);
+  return loaded;
 }
 
 void add_generation_options(CLI::App& app, GenerationArguments& a) {
   app.add_option("--model", a.model, "name, directory or .gguf")->required();
   app.add_option("--adapter", a.adapter, "a PEFT adapter's directory");
   app.add_option("--dtype", a.dtype, "auto (as the file has its weights), f32 or bf16")->capture_default_str();
+  app.add_option("--draft", a.draft, "guesses that the model checks several at a time: auto (from the text so far), off, or a smaller model")
+      ->capture_default_str();
   app.add_flag("--no_cache", a.no_cache, "neither read nor keep the packed weights beside the model");
   app.add_option("--max_new_tokens", a.max_new_tokens, "length of an answer")->capture_default_str();
   app.add_option("--context", a.context, "most tokens, prompt included; 0: the model's")->capture_default_str();

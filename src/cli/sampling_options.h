@@ -16,7 +16,7 @@
 namespace deepseek::cli {
 
 struct GenerationArguments {
-  std::string model, adapter, dtype = "auto";
+  std::string model, adapter, dtype = "auto", draft = "auto";
   int64_t max_new_tokens = 256, context = 0;
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   std::optional<int64_t> top_k;
@@ -29,12 +29,16 @@ struct GenerationArguments {
 struct LoadedModel {
   models::ModelText text;
   std::unique_ptr<engine::LanguageModel> engine;
+  std::unique_ptr<engine::LanguageModel> draft;  ///< a smaller model that guesses, where one was asked for
+  std::unique_ptr<engine::Drafter> drafter;      ///< nothing: no guesses
 };
 [[nodiscard]] base::Result<LoadedModel> load_for_inference(const std::string& model, const engine::LoadOptions& options);
 
 void add_generation_options(CLI::App& app, GenerationArguments& arguments);
 /// What was asked for, else the model's own defaults (greedy where it does not ask for sampling). Errors: defaults out of range.
 [[nodiscard]] base::Result<engine::GenerateOptions> generation_options(const GenerationArguments& arguments, const models::ModelText& model);
+/// load_for_inference() with what the arguments say of adapter, type, context, cache and guesses.
+[[nodiscard]] base::Result<LoadedModel> load_for_generation(const GenerationArguments& arguments, const Context& context);
 /// Checks the numbers before a model is loaded.
 [[nodiscard]] base::Status check_generation(const GenerationArguments& arguments);
 /// Prints an answer piece by piece, without the spaces before its first word where `trimmed`. On a terminal, control characters

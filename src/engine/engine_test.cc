@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
+#include <map>
 
 #include "engine/answer_metrics.h"
 #include "engine/generator.h"
@@ -195,6 +197,98 @@ TEST(Generator, StopsWhenAskedAndRefusesWhatCannotBe) {
   EXPECT_THAT(refusal(std::vector<int32_t>(5000, 1), options), HasSubstr("the prompt has 5000 tokens"));
   options.max_new_tokens = 0;
   EXPECT_THAT(refusal({1}, options), HasSubstr("max_new_tokens is 0"));
+}
+
+// Guesses that are right, wrong, and sometimes either.
+class Guesser : public Drafter {
+ public:
+  explicit Guesser(std::vector<int32_t> ids) : ids_(std::move(ids)) {}
+  base::Result<std::vector<int32_t>> propose(std::span<const int32_t> history, int64_t most) override {
+    std::vector<int32_t> out;
+    for (int64_t i = 0; i < most; ++i) out.push_back(ids_[(history.size() + static_cast<size_t>(i)) % ids_.size()]);
+    return out;
+  }
+
+ private:
+  std::vector<int32_t> ids_;
+};
+
+TEST(Speculation, GreedyTextDoesNotChange) {
+  const Tiny model = tiny(), draft = tiny();
+  const models::Golden golden(kModels + "llama_gqa/golden.safetensors");
+  GenerateOptions options{.max_new_tokens = 60, .sampling = {.temperature = 0}, .ignore_eos = true};
+  const auto plain = generate(*model.model, model.tokenizer, golden.ids("ids_1"), options);
+  ASSERT_TRUE(plain);
+  Guesser wrong({1, 2, 3});
+  const auto ngrams = ngram_drafter(), twin = model_drafter(*draft.model);
+  for (Drafter* drafter : {static_cast<Drafter*>(&wrong), ngrams.get(), twin.get()}) {
+    options.drafter = drafter;
+    const auto guessed = generate(*model.model, model.tokenizer, golden.ids("ids_1"), options);
+    ASSERT_TRUE(guessed) << guessed.error().message;
+    EXPECT_EQ(guessed->ids, plain->ids);
+    EXPECT_EQ(guessed->text, plain->text);
+  }
+  // A draft that is the model itself is always right: 12 tokens a pass but for the first few and the end.
+  options.drafter = twin.get();
+  EXPECT_LE(generate(*model.model, model.tokenizer, golden.ids("ids_1"), options)->passes, 10);
+  EXPECT_EQ(plain->passes, 59);
+}
+
+TEST(Speculation, AChatGoesOnAfterIt) {
+  const Tiny model = tiny();
+  GenerateOptions options{.max_new_tokens = 8, .sampling = {.temperature = 0}, .ignore_eos = true};
+  Chat plain(*model.model, model.tokenizer), guessing(*model.model, model.tokenizer);
+  Guesser guesser({5, 9, 2, 7});
+  std::vector<int32_t> prompt{5, 9, 2, 5, 9};
+  for (int turn = 0; turn < 3; ++turn) {
+    options.drafter = nullptr;
+    const auto expected = plain.reply(prompt, options);
+    options.drafter = &guesser;
+    const auto got = guessing.reply(prompt, options);
+    ASSERT_TRUE(expected && got);
+    EXPECT_EQ(got->ids, expected->ids) << "turn " << turn;
+    EXPECT_EQ(guessing.cached_tokens(), plain.cached_tokens());
+    prompt.insert(prompt.end(), got->ids.begin(), got->ids.end());
+    prompt.push_back(3);
+  }
+}
+
+TEST(Speculation, SampledTokensKeepTheirDistribution) {
+  // Pairs of tokens, each among the four likeliest, with guesses and without, from other seeds: Pearson's chi-squared of two samples.
+  const Tiny model = tiny();
+  constexpr int kDraws = 4000;
+  std::map<std::pair<int32_t, int32_t>, std::array<double, 2>> counts;
+  const auto first = generate(*model.model, model.tokenizer, {5, 9}, {.max_new_tokens = 2, .sampling = {.temperature = 0}, .ignore_eos = true});
+  ASSERT_TRUE(first);
+  Guesser guesser(first->ids);  // often right
+  for (int side = 0; side < 2; ++side) {
+    for (int i = 0; i < kDraws; ++i) {
+      GenerateOptions options{.max_new_tokens = 2, .sampling = {.top_k = 4, .seed = static_cast<uint64_t>(side * kDraws + i)}, .ignore_eos = true};
+      if (side == 1) options.drafter = &guesser;
+      const auto out = generate(*model.model, model.tokenizer, {5, 9}, options);
+      ASSERT_TRUE(out);
+      counts[{out->ids[0], out->ids[1]}][static_cast<size_t>(side)] += 1;
+    }
+  }
+  double chi = 0;
+  for (const auto& [pair, n] : counts) chi += (n[0] - n[1]) * (n[0] - n[1]) / (n[0] + n[1]);
+  EXPECT_GE(counts.size(), 9u);
+  EXPECT_LE(counts.size(), 16u);
+  EXPECT_LT(chi, 37.7) << "15 degrees of freedom at 0.1%";
+}
+
+TEST(Speculation, LengthFollowsSuccess) {
+  DraftLength length;
+  EXPECT_EQ(length.get(), 3);
+  length.tell(3, 3);
+  length.tell(7, 7);
+  EXPECT_EQ(length.get(), DraftLength::kMost);
+  length.tell(11, 2);
+  EXPECT_EQ(length.get(), 3);
+  for (int i = 0; i < 4; ++i) length.tell(1, 0);
+  EXPECT_EQ(length.get(), 0) << "waits after misses";
+  for (int i = 0; i < 16; ++i) length.tell(0, 0);
+  EXPECT_GT(length.get(), 0) << "and tries again";
 }
 
 TEST(Perplexity, EqualsTransformersLossAndWindowsCountOnce) {

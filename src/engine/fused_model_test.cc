@@ -7,10 +7,24 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstdlib>
+#include <new>
 
 #include "models/decoder/golden.h"
 #include "models/decoder/load.h"
+
+// Counts what any thread takes from the heap while it is told to.
+static std::atomic<bool> counting{false};
+static std::atomic<int> allocations{0};
+[[gnu::noinline]] void* operator new(size_t size) {
+  if (counting) ++allocations;
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace deepseek::engine {
 namespace {
@@ -125,6 +139,24 @@ TEST_P(TinyModel, LossesAreThoseOfTheLogits) {
     EXPECT_NEAR((*losses)[i], -log_p[static_cast<int64_t>(i)][targets[i]].item<double>(), 1e-4) << i;
   }
   EXPECT_EQ(losses->back(), 0.0f);
+}
+
+TEST_P(TinyModel, AStepTakesNothingFromTheHeap) {
+  const auto model = open(kModels + GetParam());
+  CachedSequence one, two;
+  // Room for what grows with the positions: pages of the sequences, and the scratch of each thread.
+  feed(*model, one, std::vector<int32_t>(70, 5));
+  feed(*model, two, std::vector<int32_t>(3, 7));
+  const int32_t token[] = {9};
+  const SequenceInput inputs[] = {{&one, token}, {&two, token}};
+  for (int i = 0; i < 40; ++i) ASSERT_TRUE(model->forward(inputs));  // either thread has had every kind of work
+  counting = true;
+  allocations = 0;
+  bool sound = true;
+  for (int i = 0; i < 10; ++i) sound = sound && model->forward(inputs).has_value();
+  counting = false;
+  EXPECT_TRUE(sound);
+  EXPECT_EQ(allocations, 0);
 }
 
 TEST(FusedModel, ADecoderPacksToTheSame) {

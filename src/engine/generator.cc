@@ -121,18 +121,44 @@ base::Result<std::span<float>> Chat::prefill(const std::vector<int32_t>& prompt,
   return logits;
 }
 
+// Feeds a token that was drawn, and guesses of what follows it. Returns the logits after each.
+base::Result<std::span<float>> Chat::next(int32_t id, int64_t room, const GenerateOptions& options, Generation& generation) {
+  sequence_->truncate(static_cast<int64_t>(cached_.size()));  // guesses that were wrong
+  drafts_.clear();
+  const int64_t guesses = options.drafter != nullptr ? std::min(draft_length_.get(), room) : 0;
+  cached_.push_back(id);
+  const auto feed = [&]() -> base::Result<std::span<float>> {
+    if (guesses > 0) {
+      auto proposed = options.drafter->propose(cached_, guesses);
+      if (!proposed) return base::pass(proposed);
+      drafts_ = std::move(*proposed);
+    }
+    if (drafts_.empty()) return sequence_->feed({&id, 1});
+    std::vector<int32_t> tokens{id};
+    tokens.insert(tokens.end(), drafts_.begin(), drafts_.end());
+    return sequence_->feed(tokens, true);
+  };
+  auto logits = feed();
+  if (!logits) cached_.pop_back();
+  ++generation.passes;
+  return logits;
+}
+
 // One token after the other from the logits after the prompt, until something ends it.
 base::Status Chat::decode(std::span<float> logits, int64_t most, Sampler& sampler, const GenerateOptions& options, Generation& generation) {
   const auto ends = end_tokens(model_->config(), *tokenizer_, options);
+  const auto vocabulary = static_cast<size_t>(model_->config().vocab_size);
   TextStream stream(*tokenizer_, options);
   const auto finish = [&](FinishReason reason) -> base::Status {
+    sequence_->truncate(static_cast<int64_t>(cached_.size()));
     if (reason != FinishReason::kInterrupted) stream.finish();
     generation.text = stream.text();
     generation.finish_reason = stream.stopped() ? FinishReason::kStop : stream.interrupted() ? FinishReason::kInterrupted : reason;
     return {};
   };
-  while (true) {
-    const auto id = sampler.next(logits);
+  drafts_.clear();
+  for (size_t row = 0;;) {
+    const auto id = sampler.next(logits.subspan(row * vocabulary, vocabulary));
     if (!id) return tl::make_unexpected(id.error());
     generation.ids.push_back(*id);
     if (contains(ends, *id)) return finish(FinishReason::kEos);
@@ -140,10 +166,17 @@ base::Status Chat::decode(std::span<float> logits, int64_t most, Sampler& sample
     if (stream.stopped() || stream.interrupted()) return finish(FinishReason::kInterrupted);
     if (static_cast<int64_t>(generation.ids.size()) >= most) return finish(FinishReason::kLength);
     if (asked_to_stop(options)) return finish(FinishReason::kInterrupted);
-    auto next = sequence_->feed({&*id, 1});
-    if (!next) return base::pass(next);
-    cached_.push_back(*id);
-    logits = *next;
+    if (row < drafts_.size() && *id == drafts_[row]) {  // guessed: its logits are here already
+      cached_.push_back(*id);
+      ++row;
+      continue;
+    }
+    draft_length_.tell(static_cast<int64_t>(drafts_.size()), static_cast<int64_t>(row));
+    const int64_t room = most - static_cast<int64_t>(generation.ids.size()) - 1;
+    auto fed = next(*id, room, options, generation);
+    if (!fed) return base::pass(fed);
+    logits = *fed;
+    row = 0;
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "engine/language_model.h"
 #include "engine/sampler.h"
+#include "engine/speculation.h"
 #include "formats/tokenizer/tokenizer.h"
 
 namespace deepseek::engine {
@@ -19,6 +20,7 @@ struct GenerateOptions {
   std::vector<int32_t> eos_ids;    ///< end tokens; empty: those of the model's configuration, else the tokenizer's
   bool ignore_eos = false;         ///< end tokens are tokens like others
   int64_t context_limit = 0;       ///< most tokens, prompt included; 0: the model's max_position_embeddings
+  Drafter* drafter = nullptr;      ///< guesses tokens (speculation.h); the text is drawn as without it
   std::function<bool(std::string_view)> on_text;  ///< each new piece of text, never empty; false interrupts
   std::function<bool()> stop_requested;           ///< asked between tokens and between pieces of a long prompt; true interrupts
 };
@@ -37,6 +39,7 @@ struct Generation {
   std::string text;          ///< what on_text was given, in one piece
   FinishReason finish_reason = FinishReason::kLength;
   int64_t prompt_tokens = 0;
+  int64_t passes = 0;         ///< of the model after the prompt: as many as ids without a drafter
   int64_t reused_tokens = 0;  ///< of prompt_tokens: already in the cache
   double prefill_seconds = 0, decode_seconds = 0;
 };
@@ -64,10 +67,13 @@ class Chat {
  private:
   base::Result<std::span<float>> prefill(const std::vector<int32_t>& prompt, const GenerateOptions& options);
   base::Status decode(std::span<float> logits, int64_t most, Sampler& sampler, const GenerateOptions& options, Generation& generation);
+  base::Result<std::span<float>> next(int32_t id, int64_t room, const GenerateOptions& options, Generation& generation);
   LanguageModel* model_;
   const formats::Tokenizer* tokenizer_;
   std::unique_ptr<Sequence> sequence_;
-  std::vector<int32_t> cached_;  // the tokens that the cache holds
+  std::vector<int32_t> cached_;  // the tokens that the cache holds and that were said
+  std::vector<int32_t> drafts_;  // guesses that the cache holds after them
+  DraftLength draft_length_;
 };
 
 }  // namespace deepseek::engine

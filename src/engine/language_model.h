@@ -15,9 +15,10 @@ namespace deepseek::engine {
 class Sequence {
  public:
   virtual ~Sequence() = default;
-  /// Feeds tokens and returns the logits after the last: [vocab] f32, which the caller may change, valid until any sequence of this model
-  /// is fed again. After an error the sequence is as it was. Errors: no memory, a token outside the vocabulary.
-  [[nodiscard]] virtual base::Result<std::span<float>> feed(std::span<const int32_t> tokens) = 0;
+  /// Feeds tokens and returns the logits after the last, [vocab] f32, or after each, [tokens][vocab]. The caller may change them; they
+  /// are valid until any sequence of this model is fed again. After an error the sequence is as it was. Errors: no memory, a token outside
+  /// the vocabulary.
+  [[nodiscard]] virtual base::Result<std::span<float>> feed(std::span<const int32_t> tokens, bool all_logits = false) = 0;
   [[nodiscard]] virtual int64_t length() const = 0;
   /// Forgets everything after the first `length` tokens.
   virtual void truncate(int64_t length) = 0;

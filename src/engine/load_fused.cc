@@ -14,11 +14,14 @@ class FusedSequence : public Sequence {
  public:
   explicit FusedSequence(FusedModel& model) : model_(model) {}
   ~FusedSequence() override { model_.truncate(state_, 0); }
-  base::Result<std::span<float>> feed(std::span<const int32_t> tokens) override {
+  base::Result<std::span<float>> feed(std::span<const int32_t> tokens, bool all_logits) override {
     const int64_t before = state_.length;
+    if (all_logits && tokens.size() > FusedModel::kMostTokens) {
+      return base::refuse("logits after each of {} tokens at once: at most {}", tokens.size(), FusedModel::kMostTokens);
+    }
     std::span<float> logits;
     for (size_t at = 0; at < tokens.size(); at += FusedModel::kMostTokens) {
-      const SequenceInput input[] = {{&state_, tokens.subspan(at, std::min<size_t>(tokens.size() - at, FusedModel::kMostTokens))}};
+      const SequenceInput input[] = {{&state_, tokens.subspan(at, std::min<size_t>(tokens.size() - at, FusedModel::kMostTokens)), all_logits}};
       auto fed = model_.forward(input);
       if (!fed) {
         model_.truncate(state_, before);

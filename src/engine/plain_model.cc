@@ -29,10 +29,11 @@ auto caught(int64_t tokens, const Body& body) -> base::Result<decltype(body())> 
 class PlainSequence : public Sequence {
  public:
   explicit PlainSequence(const models::Decoder& decoder) : decoder_(decoder) {}
-  base::Result<std::span<float>> feed(std::span<const int32_t> tokens) override {
+  base::Result<std::span<float>> feed(std::span<const int32_t> tokens, bool all_logits) override {
     const int64_t before = cache_.length();
     auto logits = caught(before + static_cast<int64_t>(tokens.size()), [&] {
-      return decoder_.step({tokens.begin(), tokens.end()}, cache_).to(at::kCPU).contiguous();
+      const std::vector<int32_t> ids(tokens.begin(), tokens.end());
+      return (all_logits ? decoder_.step_all(ids, cache_) : decoder_.step(ids, cache_)).to(at::kCPU).contiguous();
     });
     if (!logits) {
       cache_.truncate(before);

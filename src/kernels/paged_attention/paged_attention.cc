@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <limits>
 #include <string_view>
+#include <tuple>
 
 #include "hardware/cpu.h"
 #include "kernels/paged_attention/implementations.h"
@@ -81,8 +82,9 @@ void PagedAttention::plan(std::span<const AttentionSequence> sequences, const Kv
     }
   }
   // The longest first, so that no thread begins with it when the others are done.
-  std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
-    return (a.page_end - a.page_begin) * a.queries > (b.page_end - b.page_begin) * b.queries;
+  std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
+    const int64_t mine = (a.page_end - a.page_begin) * a.queries, theirs = (b.page_end - b.page_begin) * b.queries;
+    return mine != theirs ? mine > theirs : std::tie(a.sequence, a.head, a.query) < std::tie(b.sequence, b.head, b.query);
   });
   const auto whole = static_cast<int64_t>(items_.size());
   parts_ = whole > 0 && whole < threads ? threads : 1;
