@@ -2,17 +2,22 @@
 //   prefill N            feeds N tokens to an empty sequence
 //   decode CONTEXT N     N greedy steps after CONTEXT tokens
 //   batch S CONTEXT N    N greedy steps of S sequences together, each after CONTEXT tokens
+//   limits               what the memory gives to a sum over 256 MiB, and the int8 kernel on 12 tokens and weights that stay in the cache
 //   losses FILE WINDOW   mean loss of a file of token ids (text, one line), windows of WINDOW tokens, each on its own
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "engine/fused_model.h"
-#include "hardware/limits.h"
+#include "hardware/huge_memory.h"
+#include "hardware/memory.h"
+#include "kernels/elementwise/row.h"
 #include "models/model.h"
 
 namespace {
@@ -26,14 +31,6 @@ template <typename T>
 T sure(base::Result<T> result) {
   if (!result) throw std::runtime_error(result.error().message);
   return std::move(*result);
-}
-
-int64_t peak_resident_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
-  }
-  return 0;
 }
 
 class Bench {
@@ -106,6 +103,33 @@ class Bench {
     return {{"loss", sum / static_cast<double>(counted)}, {"tokens", counted}};
   }
 
+  // Best of some passes each: limits, not averages.
+  nlohmann::json limits() {
+    hardware::Team& team = model_->team();
+    constexpr int64_t kWords = int64_t{32} << 20;  // of 8 bytes
+    const auto memory = hardware::allocate_huge(static_cast<size_t>(kWords) * 8);
+    auto* words = reinterpret_cast<uint64_t*>(memory.get());
+    std::fill(words, words + kWords, 1);
+    std::atomic<uint64_t> sum{0};
+    const double read = best([&](int) {
+      team.share(kWords, kWords / 64, [&](int64_t begin, int64_t end) {
+        uint64_t part = 0;
+        for (int64_t i = begin; i < end; ++i) part += words[i];
+        sum += part;
+      });
+    });
+    const kernels::PackedMatrix w(kernels::packed_formats::kQ8_0, 512, 640);
+    const auto* kernel = sure(kernels::choose_matmul(w.format()));
+    constexpr int kTimes = 200;
+    kernels::PackedRows x;
+    x.resize(kernels::PackedRows::Kind::kInt8, 12, 640);
+    std::vector<std::vector<float>> out(static_cast<size_t>(team.size()), std::vector<float>(12 * 512));
+    const double multiply = best([&](int thread) {
+      for (int i = 0; i < kTimes; ++i) kernel->multiply(w, x, 0, w.tiles(), out[static_cast<size_t>(thread)].data(), 512, nullptr);
+    });
+    return {{"read_gb_per_s", kWords * 8 / read / 1e9}, {"int8_gop_per_s", 2.0 * 512 * 640 * 12 * kTimes * team.size() / multiply / 1e9}, {"sum", sum.load() > 0}};
+  }
+
   nlohmann::json run(const std::string& line) {
     std::istringstream words(line);
     std::string command, file;
@@ -115,6 +139,7 @@ class Bench {
       words >> file >> a;
       return losses(file, a);
     }
+    if (command == "limits") return limits();
     words >> a >> b >> c;
     if (command == "prefill") return prefill(a);
     if (command == "decode") return batch(1, a, b);
@@ -123,12 +148,20 @@ class Bench {
   }
 
  private:
+  double best(const std::function<void(int)>& body) {
+    double seconds = 1e9;
+    for (int i = 0; i < 7; ++i) {
+      const auto begin = Clock::now();
+      model_->team().run(body);
+      seconds = std::min(seconds, seconds_since(begin));
+    }
+    return seconds;
+  }
   std::vector<int32_t> best_of(std::span<float> logits, int64_t rows) const {
     std::vector<int32_t> out;
     const int64_t width = static_cast<int64_t>(logits.size()) / rows;
     for (int64_t r = 0; r < rows; ++r) {
-      const float* row = logits.data() + r * width;
-      out.push_back(static_cast<int32_t>(std::max_element(row, row + width) - row));
+      out.push_back(static_cast<int32_t>(kernels::index_of_largest(logits.data() + r * width, width)));
     }
     return out;
   }
@@ -155,7 +188,7 @@ int main(int argc, char** argv) {
     Bench bench(sure(engine::FusedModel::create(std::move(weights), team, cache_tokens)));
     std::cout << nlohmann::json{{"load_seconds", seconds_since(begin)}, {"weight_bytes", bytes}} << std::endl;
     for (std::string line; std::getline(std::cin, line) && line != "quit";) std::cout << bench.run(line) << std::endl;
-    std::cout << nlohmann::json{{"peak_rss_bytes", peak_resident_bytes()}} << std::endl;
+    std::cout << nlohmann::json{{"peak_rss_bytes", hardware::peak_resident_bytes()}} << std::endl;
   } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";
     return 1;

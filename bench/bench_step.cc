@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/process.h"
+#include "hardware/memory.h"
 #include "models/adapter/adapter.h"
 #include "models/decoder/load.h"
 #include "train/step.h"
@@ -40,14 +41,6 @@ std::vector<std::vector<models::TokenizedExample>> read_batches(const std::strin
     }
   }
   return batches;
-}
-
-int64_t peak_resident_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
-  }
-  return 0;
 }
 
 std::unique_ptr<models::Decoder> load(const Options& options) {
@@ -90,7 +83,7 @@ void serve(const Options& options) {
     total += seconds;
   }
   std::cout << nlohmann::json{{"total_steps", steps}, {"total_tokens", tokens}, {"total_seconds", total},
-                              {"peak_rss_bytes", peak_resident_bytes()}} << std::endl;
+                              {"peak_rss_bytes", hardware::peak_resident_bytes()}} << std::endl;
 }
 
 }  // namespace

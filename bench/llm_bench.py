@@ -2,7 +2,7 @@
 
     python bench/llm_bench.py --model FILE.gguf [--rounds N] [--threads N]
 Ours: build/bin/deepseek-bench-llm. Peer: llama-cpp-python (llm_peer.py), with and without flash attention; the faster of the two
-counts for each figure. Text for the losses: the answers of data/finance_qa.json and this repository's documentation.
+counts for each figure. Transformers in bf16 runs once for comparison. Text for the losses: the answers of data/finance_qa.json and this repository's documentation.
 """
 
 import argparse
@@ -24,9 +24,9 @@ LOSS_BAR = 0.002  # of the perplexity
 class Side:
     """One program that answers a line with a JSON object."""
 
-    def __init__(self, name, command):
+    def __init__(self, name, command, quiet=False):
         self.name = name
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if quiet else None, text=True)
         self.start = self._answer()
 
     def _answer(self):
@@ -46,10 +46,13 @@ class Side:
         return totals
 
 
+def our_command(args):
+    return [str(args.ours), "--model", args.model, "--threads", str(args.threads)]
+
+
 def sides(args):
-    ours = [str(args.ours), "--model", args.model, "--threads", str(args.threads)]
     peer = [sys.executable, str(ROOT / "bench" / "llm_peer.py"), "--model", args.model, "--threads", str(args.threads)]
-    return [Side("ours", ours), Side("llama.cpp", peer), Side("llama.cpp, flash attention", [*peer, "--flash_attention"])]
+    return [Side("ours", our_command(args)), Side("llama.cpp", peer), Side("llama.cpp, flash attention", [*peer, "--flash_attention"])]
 
 
 def text_tokens(args, file):
@@ -73,6 +76,26 @@ def losses(args, ours, peer):
     return worse
 
 
+def body_parameters(args):
+    """Of the linear layers: what a token of a prompt meets."""
+    c = json.loads((args.tokenizer.parent / "config.json").read_text(encoding="utf-8"))
+    heads, kv, dim = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"]
+    return c["num_hidden_layers"] * c["hidden_size"] * (2 * heads * dim + 2 * kv * dim + 3 * c["intermediate_size"])
+
+
+def beside_transformers(args, ours):
+    """Three figures, once: it is the slower peer."""
+    side = Side("Transformers", [sys.executable, str(ROOT / "bench" / "llm_transformers.py"), "--model", str(args.tokenizer.parent), "--threads", str(args.threads)], quiet=True)
+    for line in ("prefill 512", "prefill 2048", "decode 16 16"):
+        rates = []
+        for one in (side, ours):
+            one.ask(line)
+            answer = one.ask(line)
+            rates.append(answer["tokens"] / answer["seconds"])
+        print(f"Transformers bf16: {line}: {rates[0]:.0f} tokens/s, ours {rates[1]:.0f}, {rates[1] / rates[0]:.1f}x", flush=True)
+    side.quit()
+
+
 def spread(values):
     return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
@@ -80,7 +103,7 @@ def spread(values):
 def main():
     parser = argparse.ArgumentParser(description="Inference beside llama.cpp")
     parser.add_argument("--model", required=True, help="a .gguf")
-    parser.add_argument("--tokenizer", type=pathlib.Path, required=True, help="its tokenizer.json")
+    parser.add_argument("--tokenizer", type=pathlib.Path, required=True, help="tokenizer.json in the same model's Hugging Face directory")
     parser.add_argument("--ours", default=ROOT / "build" / "bin" / "deepseek-bench-llm", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -105,11 +128,21 @@ def main():
     weights = ours.start["weight_bytes"]
     bandwidth = statistics.median(rate for _, rate in ratios["decode16"]) * weights / 1e9
     peaks = [side.quit()["peak_rss_bytes"] for side in all_sides]
+    ours = Side("ours", our_command(args))  # what follows takes memory of its own
+    limits = ours.ask("limits")
+    parameters = body_parameters(args)
+    products = statistics.median(rate for _, rate in ratios["prefill512"]) * 2 * parameters / 1e9
+    print(f"limit: {limits['read_gb_per_s']:.1f} GB/s reading memory, {limits['int8_gop_per_s']:.0f} Gop/s of int8 products from the cache")
+    print(f"decode reads weights at {bandwidth:.1f} GB/s, {100 * bandwidth / limits['read_gb_per_s']:.0f}% of the limit; a prompt's products run at "
+          f"{products:.0f} Gop/s, {100 * products / limits['int8_gop_per_s']:.0f}% with everything else that a pass does")
+    beside_transformers(args, ours)
+    ours.quit()
     for name, values in ratios.items():
         print(f"{name}: {spread([ratio for ratio, _ in values])}")
-    print(f"decode reads {bandwidth:.1f} GB/s of weights; peak memory: ours {peaks[0] >> 20} MiB, llama.cpp {min(peaks[1:]) >> 20} MiB")
+    print(f"peak memory: ours {peaks[0] >> 20} MiB, llama.cpp {min(peaks[1:]) >> 20} MiB")
     medians = " ".join(f"{name}={statistics.median(r for r, _ in values):.2f}" for name, values in ratios.items())
-    print(f"RESULT llm {medians} memory={peaks[0] / min(peaks[1:]):.2f} perplexity_worse={worse:.4f} decode_gb_per_s={bandwidth:.1f}")
+    print(f"RESULT llm {medians} memory={peaks[0] / min(peaks[1:]):.2f} perplexity_worse={worse:.4f} "
+          f"bandwidth_share={bandwidth / limits['read_gb_per_s']:.2f}")
     if worse > LOSS_BAR:
         sys.exit("the perplexity is worse than llama.cpp's by more than 0.2%")
 

@@ -41,5 +41,6 @@ if(DEEPSEEK_WERROR)
 endif()
 if(DEEPSEEK_SANITIZE)
   add_compile_options(-fsanitize=${DEEPSEEK_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_compile_options(-Wno-maybe-uninitialized)  # GCC cannot follow values through what a sanitizer inserts
   add_link_options(-fsanitize=${DEEPSEEK_SANITIZE})
 endif()

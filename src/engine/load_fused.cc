@@ -1,9 +1,11 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "engine/fused_model.h"
 #include "engine/language_model.h"
 #include "hardware/cpu.h"
+#include "hardware/memory.h"
 #include "models/adapter/adapter.h"
 #include "models/decoder/load.h"
 
@@ -79,6 +81,20 @@ class FusedLanguageModel : public LanguageModel {
   std::unique_ptr<FusedModel> model_;
 };
 
+// Positions whose keys and values fit into memory beside the weights, which are loaded already.
+base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int64_t asked) {
+  const int64_t each = config.num_layers * config.num_kv_heads * ((config.head_dim + 15) / 16 * 16) * 4;
+  const uint64_t available = hardware::memory().available / 10 * 9;
+  const auto most = static_cast<int64_t>(available / static_cast<uint64_t>(each)), wanted = asked > 0 ? asked : config.max_position_embeddings;
+  if (wanted <= most) return wanted;
+  if (asked > 0) {
+    return base::refuse("a context of {} tokens needs {} for its keys and values, and {} are free: lower --context to {} or less", asked,
+                        base::human_bytes(static_cast<uint64_t>(asked * each)), base::human_bytes(available), most);
+  }
+  base::log_info(fmt::format("memory holds a context of {} tokens; the model could have {}", most, wanted));
+  return most;
+}
+
 base::Result<PackedWeights> weights_of(const models::ModelText& text, const LoadOptions& options, hardware::Team& team) {
   if (options.dtype == "auto" && options.adapter.empty()) {
     auto checkpoint = models::DecoderCheckpoint::open(text.path);
@@ -105,8 +121,9 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   auto team = std::make_shared<hardware::Team>(std::min(options.threads, most));
   auto weights = weights_of(text, options, *team);
   if (!weights) return base::pass(weights);
-  const int64_t context = options.context > 0 ? options.context : text.config.max_position_embeddings;
-  auto model = FusedModel::create(std::move(*weights), std::move(team), context);
+  auto context = context_that_fits(text.config, options.context);
+  if (!context) return base::pass(context);
+  auto model = FusedModel::create(std::move(*weights), std::move(team), *context);
   if (!model) return base::pass(model);
   if ((*model)->kernels().find("reference") != std::string::npos) {
     base::log_info("kernels: " + (*model)->kernels() + "; without AVX2 (or with DEEPSEEK_FORCE_KERNEL) this is slow");

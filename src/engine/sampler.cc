@@ -6,6 +6,8 @@
 #include <limits>
 #include <tuple>
 
+#include "kernels/elementwise/row.h"
+
 namespace deepseek::engine {
 namespace {
 
@@ -64,7 +66,7 @@ void keep_top_p(std::span<float> logits, double top_p) {
   }
   const auto at = [&](int32_t id) { return logits[static_cast<size_t>(id)]; };
   const auto before = [&](int32_t a, int32_t b) { return at(a) != at(b) ? at(a) > at(b) : a > b; };
-  const float best = *std::max_element(logits.begin(), logits.end());
+  const float best = kernels::largest(logits.data(), static_cast<int64_t>(logits.size()));
   const auto weight = [&](int32_t id) { return std::exp(static_cast<double>(at(id)) - best); };
   double total = 0, above = 0;
   for (const int32_t id : ids) total += weight(id);
@@ -83,7 +85,7 @@ void keep_top_p(std::span<float> logits, double top_p) {
 }
 
 void keep_min_p(std::span<float> logits, double min_p) {
-  const float best = *std::max_element(logits.begin(), logits.end());
+  const float best = kernels::largest(logits.data(), static_cast<int64_t>(logits.size()));
   for (float& logit : logits) {
     if (std::exp(static_cast<double>(logit) - best) < min_p) logit = kRemoved;
   }
@@ -98,7 +100,7 @@ uint64_t next_bits(uint64_t& state) {
 }
 
 int32_t draw(std::span<const float> logits, double uniform) {
-  const float best = *std::max_element(logits.begin(), logits.end());
+  const float best = kernels::largest(logits.data(), static_cast<int64_t>(logits.size()));
   double total = 0;
   for (const float logit : logits) total += logit == kRemoved ? 0.0 : std::exp(static_cast<double>(logit) - best);
   double left = uniform * total;
@@ -162,7 +164,7 @@ base::Result<int32_t> Sampler::next(std::span<float> logits) {
   if (auto ok = process_logits(logits, seen_, generated_, options_); !ok) return base::pass(ok);
   int32_t id = 0;
   if (options_.temperature == 0) {
-    id = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    id = static_cast<int32_t>(kernels::index_of_largest(logits.data(), static_cast<int64_t>(logits.size())));
   } else {
     id = draw(logits, uniform());
   }

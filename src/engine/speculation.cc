@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/elementwise/row.h"
+
 namespace deepseek::engine {
 namespace {
 
@@ -39,8 +41,7 @@ class ModelDrafter : public Drafter {
       auto logits = sequence_->feed(next);
       if (!logits) return base::pass(logits);
       fed_.insert(fed_.end(), next.begin(), next.end());
-      const auto best = std::max_element(logits->begin(), logits->end());
-      next.assign(1, static_cast<int32_t>(best - logits->begin()));
+      next.assign(1, static_cast<int32_t>(kernels::index_of_largest(logits->data(), static_cast<int64_t>(logits->size()))));
       out.push_back(next[0]);
     }
     return out;

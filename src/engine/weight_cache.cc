@@ -114,10 +114,10 @@ std::optional<Table> read_table(const File& file, uint64_t stamp) {
 }  // namespace
 
 fs::path weight_cache_path(const fs::path& model) {
-  const fs::path beside = model.string() + ".packed";
   std::error_code error;
-  const fs::path parent = fs::absolute(model, error).parent_path();
-  if (::access(parent.c_str(), W_OK) == 0) return beside;
+  const bool directory = fs::is_directory(model, error);
+  const fs::path folder = directory ? model : fs::absolute(model, error).parent_path();
+  if (::access(folder.c_str(), W_OK) == 0) return directory ? model / "weights.packed" : fs::path(model.string() + ".packed");
   const std::string path = fs::weakly_canonical(model, error).string();
   return base::cache_directory() / "packed" / fmt::format("{:016x}.packed", XXH3_64bits(path.data(), path.size()));
 }

@@ -13,7 +13,8 @@
 
 namespace deepseek::engine {
 
-/// The file for a model: "<name>.packed" beside it where that can be written, else in the cache directory under a hash of its path.
+/// The file for a model: FILE.gguf.packed beside a file, DIRECTORY/weights.packed in a directory, where that can be written; else in the
+/// cache directory under a hash of its path.
 [[nodiscard]] base::fs::path weight_cache_path(const base::fs::path& model);
 
 /// Stands for the files of a model as they are now: paths, sizes and times of change. A different one makes a cache stale.

@@ -101,11 +101,12 @@ TEST_F(WeightCache, ASecondStartReadsItAndAChangedModelDoesNot) {
   const auto pack = [&] {
     auto checkpoint = models::DecoderCheckpoint::open(model);
     EXPECT_TRUE(checkpoint);
-    auto weights = pack_checkpoint(*checkpoint, team_, {.cache = true});
+    auto weights = pack_checkpoint(*checkpoint, team_, {.cache = true, .smallest_cache = 0});
     EXPECT_TRUE(weights);
     return std::move(*weights);
   };
   const PackedWeights first = pack(), second = pack();
+  EXPECT_TRUE(fs::exists(model / "weights.packed"));
   EXPECT_EQ(first.memory, nullptr);
   EXPECT_NE(second.memory, nullptr);
   ASSERT_EQ(first.matrices().size(), second.matrices().size());
@@ -116,6 +117,18 @@ TEST_F(WeightCache, ASecondStartReadsItAndAChangedModelDoesNot) {
   fs::last_write_time(model / "model.safetensors", fs::file_time_type::clock::now() + std::chrono::hours(1));
   EXPECT_EQ(pack().memory, nullptr);
   EXPECT_NE(pack().memory, nullptr);
+}
+
+TEST_F(WeightCache, LiesBesideTheModelOrInTheCacheDirectory) {
+  EXPECT_EQ(weight_cache_path(folder_ / "m.gguf"), folder_ / "m.gguf.packed");
+  EXPECT_EQ(weight_cache_path(folder_), folder_ / "weights.packed");
+  ::setenv("DEEPSEEK_CACHE", (folder_ / "cache").c_str(), 1);
+  const fs::path elsewhere = weight_cache_path("/proc/self/m.gguf");
+  EXPECT_EQ(elsewhere.parent_path(), folder_ / "cache" / "packed");
+  EXPECT_NE(elsewhere, weight_cache_path("/proc/self/n.gguf"));
+  ::unsetenv("DEEPSEEK_CACHE");
+  // A place that cannot be written is one message, not the end.
+  EXPECT_FALSE(write_weight_cache("/proc/none/m.packed", 1, {}));
 }
 
 }  // namespace

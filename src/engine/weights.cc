@@ -225,7 +225,7 @@ Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoin
   if (!packer.status()) return tl::make_unexpected(packer.status().error());
   if (cached) {
     out.memory = std::move(cached->memory);
-  } else if (options.cache) {
+  } else if (options.cache && out.bytes() >= options.smallest_cache) {
     if (auto kept = write_weight_cache(file, stamp, out.matrices()); !kept) base::log_info("the packed weights could not be kept: " + kept.error().message);
   }
   return out;

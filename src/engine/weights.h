@@ -42,6 +42,7 @@ struct PackedWeights {
 struct PackOptions {
   bool check_weights = true;  ///< refuse NaN and infinity; weights from a cache were checked when it was made
   bool cache = false;         ///< read what an earlier start packed, or keep it for the next (weight_cache.h); failing to keep it is only logged
+  uint64_t smallest_cache = uint64_t{32} << 20;  ///< bytes; fewer are packed again faster than a user notices
 };
 
 /// Packs a file's weights: GGUF's integer types at their exact values (Q2_K and Q3_K, which have no kernel, as bf16), bf16 and f16 as

@@ -185,6 +185,37 @@ class Generation(Case):
         process.communicate()
         self.assertEqual(text, self.done(run(*command[1:], "--no_stream")))
 
+    def test_guesses_do_not_change_the_text(self):
+        arguments = ["generate", "--model", MODEL, "--prompt", "a b a b a", "--max_new_tokens", "24", "--json", "--temperature", "0.9", "--seed", "2"]
+        plain = json.loads(self.done(run(*arguments, "--draft", "off")))
+        for draft in ("auto", MODEL):
+            guessed = json.loads(self.done(run(*arguments, "--draft", draft)))
+            self.assertEqual(guessed["text"], plain["text"])
+            self.assertLessEqual(guessed["passes"], plain["passes"])
+        self.refused(run(*arguments, "--draft", self.folder / "none"), "--draft: ", code=2)
+
+    def test_threads_and_kernels(self):
+        arguments = ["generate", "--model", MODEL, "--prompt", "hello", "--max_new_tokens", "4", "--greedy"]
+        expected = self.done(run(*arguments))
+        many = run(*arguments, "--threads", "1000")
+        self.assertEqual(self.done(many), expected)
+        self.assertIn("threads instead of 1000", many.stderr)
+        self.refused(run(*arguments, "--threads", "-1"), "--threads is -1")
+        slow = run(*arguments, environment={"DEEPSEEK_FORCE_KERNEL": "reference"})
+        self.done(slow)
+        self.assertIn("kernels: reference", slow.stderr)
+        self.refused(run(*arguments, environment={"DEEPSEEK_FORCE_KERNEL": "abacus"}), "abacus is unknown; there are ")
+
+    def test_more_context_than_memory(self):
+        target = self.folder / "long"
+        shutil.copytree(MODEL, target)
+        config = json.loads((target / "config.json").read_text())
+        config["max_position_embeddings"] = 2_000_000_000
+        (target / "config.json").write_text(json.dumps(config))
+        arguments = ["generate", "--model", target, "--prompt", "hello", "--max_new_tokens", "2"]
+        self.refused(run(*arguments, "--context", "2000000000"), "lower --context to ")
+        self.assertIn("memory holds a context of ", run(*arguments).stderr)
+
     def test_adapter(self):
         self.done(run("generate", "--model", MODEL, "--adapter", ADAPTER, "--prompt", "x", "--max_new_tokens", "2"))
         self.refused(run("generate", "--model", MODEL, "--adapter", self.folder, "--prompt", "x"), "is no adapter", code=1)

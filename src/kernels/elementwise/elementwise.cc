@@ -158,6 +158,22 @@ DEEPSEEK_VECTOR_CLONES float largest(const float* x, int64_t n) {
   return *std::max_element(lanes, lanes + 16);
 }
 
+int64_t index_of_largest(const float* x, int64_t n) {
+  constexpr int64_t kPiece = 1024;
+  float best = -std::numeric_limits<float>::infinity();
+  int64_t piece = 0;
+  for (int64_t i = 0; i < n; i += kPiece) {
+    const float here = largest(x + i, std::min(kPiece, n - i));
+    if (!(here > best)) continue;
+    best = here;
+    piece = i;
+  }
+  for (int64_t i = piece; i < std::min(piece + kPiece, n); ++i) {
+    if (x[i] == best) return i;
+  }
+  return 0;
+}
+
 DEEPSEEK_VECTOR_CLONES float sum_of_exponentials(const float* x, float shift, int64_t n) {
   float lanes[16] = {};
   int64_t i = 0;

@@ -18,7 +18,9 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
+#include <vector>
 
+#include "kernels/elementwise/row.h"
 #include "kernels/simd.h"
 
 namespace deepseek::kernels {
@@ -141,6 +143,22 @@ TEST(Elementwise, FastExpIsWithinItsBound) {
   EXPECT_LT(worst, 3e-7);
   EXPECT_LT(fast_exp(-1e30f), 1e-37f);
   EXPECT_GT(fast_exp(1e30f), 1e38f);
+}
+
+TEST(Rows, LargestIsFoundWhereverItIs) {
+  for (const int64_t n : {1, 15, 16, 17, 1023, 1024, 1025, 5000}) {
+    std::vector<float> x(static_cast<size_t>(n), -2.0f);
+    for (const int64_t at : {int64_t{0}, n / 2, n - 1}) {
+      x[static_cast<size_t>(at)] = 1.0f;
+      EXPECT_EQ(index_of_largest(x.data(), n), at) << n;
+      EXPECT_EQ(largest(x.data(), n), 1.0f);
+      x[static_cast<size_t>(at)] = -2.0f;
+    }
+    EXPECT_EQ(index_of_largest(x.data(), n), 0) << "the first of equals";
+    double sum = 0;
+    for (int64_t i = 0; i < n; ++i) sum += std::exp((x[static_cast<size_t>(i)] = 0.01f * static_cast<float>(i % 300)) - 3.0);
+    EXPECT_NEAR(sum_of_exponentials(x.data(), 3.0f, n), sum, 1e-5 * sum);
+  }
 }
 
 }  // namespace

@@ -31,6 +31,8 @@ void rotate_row(const float* x, const float* cosine, const float* sine, float* y
 void glu_row(const float* gate, const float* up, bool gelu, float* out, int64_t n);
 /// -infinity for n = 0; NaN is passed over.
 float largest(const float* x, int64_t n);
+/// Index of the largest value, the first of equals; 0 where all are NaN or n = 0.
+int64_t index_of_largest(const float* x, int64_t n);
 /// Sum of exp(x - shift).
 float sum_of_exponentials(const float* x, float shift, int64_t n);
 /// x += y
