@@ -49,6 +49,8 @@ class FusedModel {
   /// As forward(), and returns -log p(target) of each token in order, 0 where the target is -1. Logits are not kept.
   [[nodiscard]] base::Result<std::span<const float>> losses(std::span<const SequenceInput> inputs);
 
+  /// Pages of the cache that no sequence holds.
+  [[nodiscard]] int64_t free_pages() const { return pool_.free_pages(); }
   /// Forgets positions from `length` on and gives whole pages back.
   void truncate(CachedSequence& sequence, int64_t length);
 

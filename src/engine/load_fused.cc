@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <numeric>
 
 #include "base/log.h"
 #include "base/text.h"
@@ -48,8 +49,8 @@ class FusedLanguageModel : public LanguageModel {
   std::unique_ptr<Sequence> new_sequence() override { return std::make_unique<FusedSequence>(*model_); }
   base::Result<double> loss(std::span<const Scored> sequences) override {
     double sum = 0;
-    for (const auto& sequence : sequences) {
-      auto part = loss_of(sequence);
+    for (size_t at = 0; at < sequences.size();) {
+      auto part = sequences[at].tokens.size() > FusedModel::kMostTokens ? loss_of_long(sequences[at++]) : loss_together(sequences, at);
       if (!part) return part;
       sum += *part;
     }
@@ -57,25 +58,56 @@ class FusedLanguageModel : public LanguageModel {
   }
 
  private:
-  base::Result<double> loss_of(const Scored& scored) {
+  // What comes after each of tokens [at, at + count), where it counts.
+  static std::vector<int32_t> targets_of(const Scored& scored, size_t at, size_t count) {
+    std::vector<int32_t> targets(count, -1);
+    for (size_t i = 0; i < count && at + i + 1 < scored.tokens.size(); ++i) {
+      if (scored.counted[at + i + 1] != 0) targets[i] = scored.tokens[at + i + 1];
+    }
+    return targets;
+  }
+
+  base::Result<double> sum_of(std::span<const SequenceInput> inputs) {
+    auto losses = model_->losses(inputs);
+    if (!losses) return base::pass(losses);
+    return std::accumulate(losses->begin(), losses->end(), 0.0);
+  }
+
+  // A sequence that takes several passes.
+  base::Result<double> loss_of_long(const Scored& scored) {
     CachedSequence state;
-    double sum = 0;
-    const size_t size = scored.tokens.size();
-    for (size_t at = 0; at < size; at += FusedModel::kMostTokens) {
-      const size_t count = std::min<size_t>(size - at, FusedModel::kMostTokens);
-      std::vector<int32_t> targets(count, -1);
-      for (size_t i = 0; i < count && at + i + 1 < size; ++i) {
-        if (scored.counted[at + i + 1] != 0) targets[i] = scored.tokens[at + i + 1];
-      }
+    base::Result<double> sum = 0.0;
+    for (size_t at = 0; sum && at < scored.tokens.size(); at += FusedModel::kMostTokens) {
+      const size_t count = std::min<size_t>(scored.tokens.size() - at, FusedModel::kMostTokens);
+      const auto targets = targets_of(scored, at, count);
       const SequenceInput input[] = {{&state, scored.tokens.subspan(at, count), false, targets}};
-      auto losses = model_->losses(input);
-      if (!losses) {
-        model_->truncate(state, 0);
-        return tl::make_unexpected(losses.error());
-      }
-      for (const float loss : *losses) sum += loss;
+      auto part = sum_of(input);
+      sum = part ? base::Result<double>(*sum + *part) : part;
     }
     model_->truncate(state, 0);
+    return sum;
+  }
+
+  // As many sequences from `at` on as one pass and the cache hold; moves `at` behind them.
+  base::Result<double> loss_together(std::span<const Scored> sequences, size_t& at) {
+    std::vector<CachedSequence> states(sequences.size() - at);
+    std::vector<std::vector<int32_t>> targets;
+    std::vector<SequenceInput> inputs;
+    int64_t tokens = 0, pages = 0;
+    targets.reserve(states.size());
+    for (; at < sequences.size(); ++at) {
+      const Scored& scored = sequences[at];
+      const auto size = static_cast<int64_t>(scored.tokens.size());
+      tokens += size;
+      pages += (size + kernels::kPageTokens - 1) / kernels::kPageTokens;
+      if (!inputs.empty() && (tokens > FusedModel::kMostTokens || pages > model_->free_pages())) break;
+      if (size == 0) continue;
+      targets.push_back(targets_of(scored, 0, scored.tokens.size()));
+      inputs.push_back({&states[inputs.size()], scored.tokens, false, targets.back()});
+    }
+    if (inputs.empty()) return 0.0;
+    auto sum = sum_of(inputs);
+    for (auto& state : states) model_->truncate(state, 0);
     return sum;
   }
   std::unique_ptr<FusedModel> model_;
