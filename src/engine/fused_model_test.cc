@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "engine/language_model.h"
 #include "models/decoder/golden.h"
 #include "models/decoder/load.h"
 
@@ -171,6 +172,59 @@ TEST(FusedModel, ADecoderPacksToTheSame) {
   ASSERT_TRUE(packed);
   CachedSequence a, b;
   EXPECT_EQ(feed(*model, a, {5, 9, 2}), feed(**packed, b, {5, 9, 2}));
+}
+
+// The packaged Gemma: Q4_K, Q5_0, Q6_K and Q8_0 in one file.
+base::fs::path gemma() {
+  const char* named = std::getenv("DEEPSEEK_GEMMA");
+  return named != nullptr ? base::fs::path(named) : base::cache_directory() / "models/gemma-3-270m/gemma-3-270m-q4_k_m.gguf";
+}
+
+TEST(FusedModel, ARealFilesWeightsAreExact) {
+  if (!base::fs::exists(gemma())) GTEST_SKIP() << "no " << gemma();
+  hardware::Team team(2);
+  auto checkpoint = models::DecoderCheckpoint::open(gemma());
+  ASSERT_TRUE(checkpoint);
+  auto weights = pack_checkpoint(*checkpoint, team, {.check_weights = false});
+  ASSERT_TRUE(weights);
+  const auto& c = weights->config;
+  const auto compare = [&](const kernels::PackedMatrix& packed, const base::Result<const formats::TensorInfo*>& info) {
+    ASSERT_TRUE(info);
+    std::vector<float> expected(static_cast<size_t>(packed.columns())), got(expected.size());
+    for (int64_t r = 0; r < packed.rows(); r += std::max<int64_t>(1, packed.rows() / 37)) {
+      ASSERT_TRUE(formats::dequantize_range(**info, r * packed.columns(), expected));
+      packed.row(r, got);
+      ASSERT_EQ(got, expected) << (*info)->name << " " << formats::dtype_name((*info)->type) << " row " << r;
+    }
+  };
+  compare(weights->embedding, checkpoint->top("embed_tokens", {c.vocab_size, c.hidden_size}));
+  for (int64_t i = 0; i < c.num_layers; ++i) {
+    const auto& layer = weights->layers[static_cast<size_t>(i)];
+    compare(layer.q.weight, checkpoint->layer(i, "self_attn.q_proj", {c.num_heads * c.head_dim, c.hidden_size}));
+    compare(layer.v.weight, checkpoint->layer(i, "self_attn.v_proj", {c.num_kv_heads * c.head_dim, c.hidden_size}));
+    compare(layer.o.weight, checkpoint->layer(i, "self_attn.o_proj", {c.hidden_size, c.num_heads * c.head_dim}));
+    compare(layer.down.weight, checkpoint->layer(i, "mlp.down_proj", {c.hidden_size, c.intermediate_size}));
+  }
+}
+
+TEST(FusedModel, ARealModelLosesLittle) {
+  if (!base::fs::exists(gemma())) GTEST_SKIP() << "no " << gemma();
+  const std::string text = *base::read_file(DEEPSEEK_SOURCE_DIR "/docs/architecture.md");
+  auto opened = models::open_model(gemma().string());
+  ASSERT_TRUE(opened);
+  auto ids = opened->tokenizer.encode(text);
+  ids.resize(std::min<size_t>(ids.size(), 700));
+  const std::vector<uint8_t> counted(ids.size(), 1);
+  const LanguageModel::Scored scored[] = {{ids, counted}};
+  auto decoder = models::load_decoder(gemma(), {.dtype = at::kFloat});
+  ASSERT_TRUE(decoder);
+  const auto exact = plain_model(**decoder)->loss(scored);
+  auto fused = load_fused(*opened, {.threads = 2, .cache = false});
+  ASSERT_TRUE(fused);
+  const auto got = (*fused)->loss(scored);
+  ASSERT_TRUE(exact && got);
+  // Activations in int8 and keys and values in bf16; llama.cpp's own cost on such text is as much.
+  EXPECT_NEAR(*got / *exact, 1.0, 0.01);
 }
 
 TEST(FusedModel, WhatCannotBeFedIsRefusedAndChangesNothing) {
