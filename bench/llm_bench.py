@@ -7,6 +7,7 @@ counts for each figure. Transformers in bf16 runs once for comparison. Text for 
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-from finetune_bench import print_machine
+from finetune_bench import print_machine, spread
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = {"prefill512": "prefill 512", "prefill2048": "prefill 2048", "decode16": "decode 16 64", "decode2048": "decode 2048 32", "batch16": "batch 16 16 16"}
@@ -71,7 +72,7 @@ def losses(args, ours, peer):
         mine, theirs = (side.ask(f"losses {file.name} 2048") for side in (ours, peer))
     if mine["tokens"] != theirs["tokens"]:
         raise SystemExit(f"{mine['tokens']} tokens here, {theirs['tokens']} there")
-    worse = 2.718281828459045 ** (mine["loss"] - theirs["loss"]) - 1
+    worse = math.exp(mine["loss"] - theirs["loss"]) - 1
     print(f"mean loss of {mine['tokens']} tokens: ours {mine['loss']:.5f}, llama.cpp {theirs['loss']:.5f}: perplexity {100 * worse:+.3f}%", flush=True)
     return worse
 
@@ -102,10 +103,6 @@ def beside_transformers(args, ours):
             rates.append(answer["tokens"] / answer["seconds"])
         print(f"Transformers bf16: {line}: {rates[0]:.0f} tokens/s, ours {rates[1]:.0f}, {rates[1] / rates[0]:.1f}x", flush=True)
     side.quit()
-
-
-def spread(values):
-    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 def main():

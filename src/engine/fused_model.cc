@@ -15,23 +15,12 @@ using kernels::kPageTokens;
 using kernels::kTileRows;
 using kernels::PackedRows;
 
-// Angles a position moves by, as models::Decoder has them.
-std::vector<float> frequencies_of(const models::RopeConfig& rope, int64_t dim) {
-  const std::vector<double> exact = models::rope_frequencies(rope, dim);
-  return {exact.begin(), exact.end()};
-}
-
 template <typename T>
 void grow(std::vector<T>& values, int64_t size) {
   if (values.size() < static_cast<size_t>(size)) values.resize(static_cast<size_t>(size));
 }
 
 constexpr int64_t kScoredTiles = 64;  // 1,024 words of 512 tokens: 2 MiB that do not leave the cache
-
-uint8_t* aligned(std::vector<uint8_t>& bytes) {
-  const auto address = reinterpret_cast<uintptr_t>(bytes.data());
-  return bytes.data() + (64 - address % 64) % 64;
-}
 
 void soften(float* x, float cap, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = cap * std::tanh(x[i] / cap);
@@ -57,8 +46,8 @@ base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weigh
   model->embedding_scale_ = static_cast<float>(c.embedding_scale);
   // Transformers rounds the factor to the type of the embedding.
   if (model->weights_.embedding.format().bits == 16) model->embedding_scale_ = kernels::bf16_to_f32(kernels::f32_to_bf16(model->embedding_scale_));
-  model->frequencies_[0] = frequencies_of(c.rope, c.head_dim);
-  model->frequencies_[1] = frequencies_of(c.rope_sliding, c.head_dim);
+  model->frequencies_[0] = models::rope_frequencies(c.rope, c.head_dim);
+  model->frequencies_[1] = models::rope_frequencies(c.rope_sliding, c.head_dim);
 
   // Which kinds of activations each product needs.
   const auto need = [](std::vector<PackedRows>& rows, const kernels::PackedMatrix& w) {
@@ -66,19 +55,17 @@ base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weigh
     if (std::any_of(rows.begin(), rows.end(), [&](const auto& r) { return r.kind() == kind; })) return;
     rows.emplace_back().resize(kind, 1, w.columns());
   };
-  int64_t scratch = kernels::matmul_scratch_bytes(model->weights_.head());
   need(model->last_, model->weights_.head());
   for (const auto& layer : model->weights_.layers) {
     for (const auto* linear : {&layer.q, &layer.k, &layer.v, &layer.gate, &layer.up}) need(model->normed_, linear->weight);
     need(model->heads_, layer.o.weight);
     need(model->inner_, layer.down.weight);
-    for (const auto* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
-      scratch = std::max(scratch, kernels::matmul_scratch_bytes(linear->weight));
-    }
   }
+  int64_t scratch = 0;
+  for (const auto* matrix : model->weights_.matrices()) scratch = std::max(scratch, kernels::matmul_scratch_bytes(*matrix));
   model->scratch_.resize(static_cast<size_t>(model->team_->size()));
   model->words_.resize(model->scratch_.size());
-  for (auto& bytes : model->scratch_) bytes.resize(static_cast<size_t>(scratch) + 64);
+  for (auto& bytes : model->scratch_) bytes = hardware::allocate_huge(static_cast<size_t>(scratch));
   return model;
 }
 
@@ -220,7 +207,7 @@ void FusedModel::multiply(std::span<const Product> products, std::vector<PackedR
       const int64_t from = std::max(begin, first), to = std::min(end, first + w.tiles());
       if (from < to) {
         const PackedRows& x = rows_for(inputs, w.format());
-        kernel_for(w.format()).multiply(w, x, from - first, to - first, product.out, product.stride, aligned(scratch_[static_cast<size_t>(thread)]));
+        kernel_for(w.format()).multiply(w, x, from - first, to - first, product.out, product.stride, scratch_of(thread));
         const auto& bias = product.linear->bias;
         const int64_t row = (from - first) * kTileRows, rows = std::min((to - first) * kTileRows, w.rows()) - row;
         for (int64_t t = 0; !bias.empty() && t < x.tokens(); ++t) kernels::add_row(product.out + t * product.stride + row, bias.data() + row, rows);
@@ -251,7 +238,7 @@ void FusedModel::place_keys(int64_t index, int64_t token) {
   }
 }
 
-void FusedModel::attend(int64_t index, int) {
+void FusedModel::attend(int64_t index) {
   auto& attention = attention_[config().sliding[static_cast<size_t>(index)] ? 1 : 0];
   team_->share(attention.items(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) attention.run(i, *attention_kernel_, pool_, index, q_.data(), attended_.data());
@@ -275,7 +262,7 @@ void FusedModel::layer(int64_t index, int thread) {
   const Product queries[] = {{&layer.q, q_.data(), q}, {&layer.k, k_.data(), kv}, {&layer.v, v_.data(), kv}};
   multiply(queries, normed_, thread);
   each_token([&](int64_t t) { place_keys(index, t); });
-  attend(index, thread);
+  attend(index);
   each_token([&](int64_t t) { pack(heads_, t, attended_.data() + t * q); });
   const Product output[] = {{&layer.o, hidden_.data(), width}};
   multiply(output, heads_, thread);
@@ -340,7 +327,7 @@ void FusedModel::logits(int thread) {
   const auto& c = config();
   const kernels::PackedMatrix& head = weights_.head();
   team_->share(head.tiles(), 64, [&](int64_t begin, int64_t end) {
-    kernel_for(head.format()).multiply(head, last_.front(), begin, end, logits_.data(), c.vocab_size, aligned(scratch_[static_cast<size_t>(thread)]));
+    kernel_for(head.format()).multiply(head, last_.front(), begin, end, logits_.data(), c.vocab_size, scratch_of(thread));
     if (c.final_softcap <= 0) return;
     const int64_t row = begin * kTileRows, rows = std::min(end * kTileRows, head.rows()) - row;
     for (int64_t t = 0; t < logit_rows_; ++t) soften(logits_.data() + t * c.vocab_size + row, static_cast<float>(c.final_softcap), rows);
@@ -355,7 +342,7 @@ void FusedModel::score(int thread) {
     float* words = words_[static_cast<size_t>(thread)].data();
     const int64_t row = begin * kTileRows, rows = std::min(end * kTileRows, head.rows()) - row;
     // The kernel writes at out + row: the rows of this piece begin at `words`.
-    kernel_for(head.format()).multiply(head, last_.front(), begin, end, words - row, kWords, aligned(scratch_[static_cast<size_t>(thread)]));
+    kernel_for(head.format()).multiply(head, last_.front(), begin, end, words - row, kWords, scratch_of(thread));
     for (int64_t t = 0; t < tokens_; ++t) {
       float* x = words + t * kWords;
       if (c.final_softcap > 0) soften(x, static_cast<float>(c.final_softcap), rows);

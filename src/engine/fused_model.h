@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/weights.h"
+#include "hardware/huge_memory.h"
 #include "hardware/team.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "kernels/quant_matmul/quant_matmul.h"
@@ -69,9 +70,10 @@ class FusedModel {
   void score(int thread);
   void layer(int64_t index, int thread);
   void multiply(std::span<const Product> products, std::vector<kernels::PackedRows>& inputs, int thread);
-  void attend(int64_t index, int thread);
+  void attend(int64_t index);
   void place_keys(int64_t index, int64_t token);
   void pack(std::vector<kernels::PackedRows>& rows, int64_t token, const float* values);
+  [[nodiscard]] uint8_t* scratch_of(int thread) const { return reinterpret_cast<uint8_t*>(scratch_[static_cast<size_t>(thread)].get()); }
   static const kernels::PackedRows& rows_for(const std::vector<kernels::PackedRows>& rows, const kernels::PackedFormat& format);
 
   PackedWeights weights_;
@@ -96,7 +98,7 @@ class FusedModel {
   std::vector<float> cosines_[2], sines_[2];  // [token][head_dim / 2]
   std::vector<float> residual_, q_, k_, v_, attended_, hidden_, gate_, up_, logits_;
   std::vector<kernels::PackedRows> normed_, heads_, inner_, last_;  // inputs of the products, one for each kind of activations
-  std::vector<std::vector<uint8_t>> scratch_;                       // of each thread
+  std::vector<hardware::HugeMemory> scratch_;                       // of each thread
   // losses(): of each token; of each thread the logits of 1,024 words, [token][1024]; of each 1,024 words and token what its softmax needs.
   struct Softmax {
     float best, sum, target;

@@ -7,8 +7,6 @@
 #include "engine/language_model.h"
 #include "hardware/cpu.h"
 #include "hardware/memory.h"
-#include "models/adapter/adapter.h"
-#include "models/decoder/load.h"
 
 namespace deepseek::engine {
 namespace {
@@ -115,7 +113,7 @@ class FusedLanguageModel : public LanguageModel {
 
 // Positions whose keys and values fit into memory beside the weights, which are loaded already.
 base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int64_t asked) {
-  const int64_t each = config.num_layers * config.num_kv_heads * ((config.head_dim + 15) / 16 * 16) * 4;
+  const int64_t each = kernels::KvPool::position_bytes(config.num_layers, config.num_kv_heads, config.head_dim);
   const uint64_t available = hardware::memory().available / 10 * 9;
   const auto most = static_cast<int64_t>(available / static_cast<uint64_t>(each)), wanted = asked > 0 ? asked : config.max_position_embeddings;
   if (wanted <= most) return wanted;
@@ -134,13 +132,8 @@ base::Result<PackedWeights> weights_of(const models::ModelText& text, const Load
     return pack_checkpoint(*checkpoint, team, {.check_weights = options.check_weights, .cache = options.cache});
   }
   // A type that was asked for, or an adapter to merge: through the plain decoder.
-  auto dtype = models::resolve_dtype(options.dtype);
-  if (!dtype) return base::pass(dtype);
-  auto decoder = models::load_decoder(text.path, {.dtype = *dtype, .check_weights = options.check_weights});
+  auto decoder = models::load_adapted_decoder(text.path, {.dtype = options.dtype, .check_weights = options.check_weights, .adapter = options.adapter});
   if (!decoder) return base::pass(decoder);
-  if (!options.adapter.empty()) {
-    if (auto adapter = models::read_adapter(**decoder, options.adapter); !adapter) return base::pass(adapter);
-  }
   return pack_decoder(**decoder, team);
 }
 

@@ -133,8 +133,6 @@ class Packer {
 };
 
 PackedLayer pack_layer(Packer& packer, const models::DecoderCheckpoint& checkpoint, int64_t i) {
-  const models::DecoderConfig& c = checkpoint.config();
-  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
   const auto linear = [&](const char* module, int64_t out, int64_t in, bool bias) {
     PackedLinear made;
     const int64_t heads = checkpoint.interleaved_heads(module);
@@ -143,25 +141,7 @@ PackedLayer pack_layer(Packer& packer, const models::DecoderCheckpoint& checkpoi
     return made;
   };
   const auto norm = [&](const char* module, int64_t size) { return packer.norm(checkpoint.layer(i, module, {size})); };
-  PackedLayer layer;
-  layer.q = linear("self_attn.q_proj", q, c.hidden_size, c.attention_bias);
-  layer.k = linear("self_attn.k_proj", kv, c.hidden_size, c.attention_bias);
-  layer.v = linear("self_attn.v_proj", kv, c.hidden_size, c.attention_bias);
-  layer.o = linear("self_attn.o_proj", c.hidden_size, q, c.attention_output_bias);
-  layer.gate = linear("mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
-  layer.up = linear("mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
-  layer.down = linear("mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias);
-  layer.input_norm = norm("input_layernorm", c.hidden_size);
-  layer.post_attention_norm = norm("post_attention_layernorm", c.hidden_size);
-  if (c.post_norms) {
-    layer.pre_feedforward_norm = norm("pre_feedforward_layernorm", c.hidden_size);
-    layer.post_feedforward_norm = norm("post_feedforward_layernorm", c.hidden_size);
-  }
-  if (c.qk_norm) {
-    layer.q_norm = norm("self_attn.q_norm", c.head_dim);
-    layer.k_norm = norm("self_attn.k_norm", c.head_dim);
-  }
-  return layer;
+  return models::read_decoder_layer<PackedLayer>(checkpoint.config(), linear, norm);
 }
 
 auto no_memory(const models::DecoderConfig& config) { return base::fail("not enough memory for the weights of {} parameters", config.parameters()); }

@@ -145,7 +145,7 @@ Result<ModelText> open_model(const std::string& spec) {
   return text;
 }
 
-Result<Model> load_weights(ModelText text, const LoadOptions& options) {
+Result<std::unique_ptr<Decoder>> load_adapted_decoder(const fs::path& path, const LoadOptions& options) {
   auto dtype = resolve_dtype(options.dtype);
   if (!dtype) return base::pass(dtype);
   DecoderLoadOptions load{.dtype = *dtype, .check_weights = options.check_weights};
@@ -155,14 +155,16 @@ Result<Model> load_weights(ModelText text, const LoadOptions& options) {
   } else if (options.device != "cpu") {
     return base::refuse("device '{}' is unknown; use cpu or cuda", options.device);
   }
-  auto decoder = load_decoder(text.path, load);
+  auto decoder = load_decoder(path, load);
+  if (!decoder || options.adapter.empty()) return decoder;
+  if (auto adapter = read_adapter(**decoder, options.adapter); !adapter) return base::pass(adapter);
+  return decoder;
+}
+
+Result<Model> load_weights(ModelText text, const LoadOptions& options) {
+  auto decoder = load_adapted_decoder(text.path, options);
   if (!decoder) return base::pass(decoder);
-  Model model{std::move(text), std::move(*decoder)};
-  if (!options.adapter.empty()) {
-    auto adapter = read_adapter(*model.decoder, options.adapter);
-    if (!adapter) return base::pass(adapter);
-  }
-  return model;
+  return Model{std::move(text), std::move(*decoder)};
 }
 
 Result<Model> load_model(const std::string& spec, const LoadOptions& options) {

@@ -47,6 +47,8 @@ struct Model : ModelText {
 
 /// `spec`: a registry name ("gemma-3-270m"), owner/name in the cache, a directory, or a .gguf file.
 [[nodiscard]] base::Result<ModelText> open_model(const std::string& spec);
+/// The decoder in a directory or .gguf, with an adapter where the options name one.
+[[nodiscard]] base::Result<std::unique_ptr<Decoder>> load_adapted_decoder(const base::fs::path& path, const LoadOptions& options);
 /// Reads the weights of a model that was opened.
 [[nodiscard]] base::Result<Model> load_weights(ModelText text, const LoadOptions& options = {});
 /// Both.

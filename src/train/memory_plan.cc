@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "kernels/cross_entropy/cross_entropy.h"
 #include "models/adapter/matching.h"
 
 namespace deepseek::train {
@@ -86,9 +87,8 @@ MemoryPlan plan_memory(const DecoderConfig& model, int64_t trained, const Memory
   const double kept_logits = e == 4 ? 0.75 : 0.125;
   plan.activations = static_cast<uint64_t>(request.checkpoint ? (more + 1) * layer + model.num_layers * model.hidden_size * tokens * e
                                                               : (model.num_layers + more) * layer);
-  constexpr int64_t kBlockRows = 512, kGatherWords = 16384;  // cross_entropy.cc
-  plan.head = static_cast<uint64_t>(kept_logits * static_cast<double>(kBlockRows * model.vocab_size * e)) +
-              static_cast<uint64_t>((std::min(kGatherWords, model.vocab_size) + 3 * tokens) * model.hidden_size * e);
+  plan.head = static_cast<uint64_t>(kept_logits * static_cast<double>(kernels::kLossRows * model.vocab_size * e)) +
+              static_cast<uint64_t>((std::min(kernels::kLossGatherWords, model.vocab_size) + 3 * tokens) * model.hidden_size * e);
   plan.program = uint64_t{350} << 20;
   return plan;
 }

@@ -21,9 +21,7 @@
 namespace deepseek::kernels {
 namespace {
 
-constexpr int64_t kBlockRows = 512;    // rows for which the head is read once
 constexpr int64_t kSliceWords = 2048;  // 2048 x 512 logits in bf16 are 2 MiB: they never leave the cache
-constexpr int64_t kGatherWords = 16384;  // rows of the head that are copied for one product
 constexpr float kMostDropped = 0.05f;  // share of a row's probability that the selection may leave out
 
 template <typename T>
@@ -116,13 +114,13 @@ class Pass {
   // into [lanes, hidden] = gradient [words, lanes] transposed times the head's rows `ids` [words].
   void product_with_head(const at::Tensor& gradient, const at::Tensor& ids, at::Tensor& into) const {
     const int64_t words = ids.size(0);
-    if (words <= kGatherWords) {
+    if (words <= kLossGatherWords) {
       at::mm_out(into, gradient.t(), at::index_select(head_, 0, ids));
       return;
     }
     at::Tensor sum = at::zeros(into.sizes(), into.options().dtype(at::kFloat));
-    for (int64_t at = 0; at < words; at += kGatherWords) {
-      const int64_t count = std::min(kGatherWords, words - at);
+    for (int64_t at = 0; at < words; at += kLossGatherWords) {
+      const int64_t count = std::min(kLossGatherWords, words - at);
       sum.add_(at::mm(gradient.narrow(0, at, count).t(), at::index_select(head_, 0, ids.narrow(0, at, count))));
     }
     into.copy_(sum);
@@ -167,8 +165,8 @@ CrossEntropyResult on_device(const at::Tensor& hidden, const at::Tensor& head, c
                              bool gradient, const CrossEntropyOptions& options) {
   CrossEntropyResult result{at::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat)), {}, 1.0};
   if (gradient) result.hidden_gradient = at::empty_like(hidden);
-  for (int64_t at = 0; at < hidden.size(0); at += kBlockRows) {
-    const int64_t rows = std::min(kBlockRows, hidden.size(0) - at);
+  for (int64_t at = 0; at < hidden.size(0); at += kLossRows) {
+    const int64_t rows = std::min(kLossRows, hidden.size(0) - at);
     at::Tensor logits = at::linear(hidden.narrow(0, at, rows), head).to(at::kFloat);
     if (options.softcap > 0) logits = (logits / options.softcap).tanh() * options.softcap;
     const at::Tensor log_p = at::log_softmax(logits, -1), target = targets.narrow(0, at, rows).unsqueeze(1);
@@ -207,7 +205,7 @@ CrossEntropyResult linear_cross_entropy(const at::Tensor& hidden_in, const at::T
   double used = 0;
   with_element_type(hidden, [&](auto* type) {
     Pass<std::remove_pointer_t<decltype(type)>> pass(hidden, head, targets, weights, result, options, min_probability);
-    for (int64_t at = 0; at < n; at += kBlockRows) used += pass.block(at, std::min(kBlockRows, n - at));
+    for (int64_t at = 0; at < n; at += kLossRows) used += pass.block(at, std::min(kLossRows, n - at));
   });
   if (n > 0) result.share_of_vocabulary = used / static_cast<double>(n) / static_cast<double>(vocabulary);
   return result;

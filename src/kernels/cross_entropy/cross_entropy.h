@@ -6,6 +6,10 @@
 
 namespace deepseek::kernels {
 
+// What memory_plan.cc counts.
+constexpr int64_t kLossRows = 512;           // rows for which the head is read once
+constexpr int64_t kLossGatherWords = 16384;  // rows of the head that are copied for one product
+
 struct CrossEntropyOptions {
   double softcap = 0.0;      ///< Gemma 2: logits become softcap * tanh(logits / softcap); 0: none
   float min_probability = -1;  ///< words less probable than this in all of 128 rows carry no gradient; 0: all do; < 0: by type

@@ -31,7 +31,7 @@ base::Result<KvPool> KvPool::create(int64_t layers, int64_t heads, int64_t head_
   pool.layers_ = layers;
   pool.heads_ = heads;
   pool.dim_ = head_dim;
-  pool.width_ = (head_dim + 15) / 16 * 16;
+  pool.width_ = padded(head_dim);
   pool.pages_ = pages;
   pool.bytes_ = static_cast<size_t>(pool.page_bytes()) * static_cast<size_t>(pages);
   void* memory = ::mmap(nullptr, pool.bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -32,8 +32,9 @@ class KvPool {
   void give_back(int32_t page);
   [[nodiscard]] int64_t pages() const { return pages_; }
   [[nodiscard]] int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
-  /// Bytes of one page over all layers and heads.
-  [[nodiscard]] int64_t page_bytes() const { return layers_ * heads_ * kPageTokens * width_ * 4; }
+  /// Bytes of one position, and of one page, over all layers and heads: a key and a value in bf16.
+  [[nodiscard]] static int64_t position_bytes(int64_t layers, int64_t heads, int64_t head_dim) { return layers * heads * padded(head_dim) * 4; }
+  [[nodiscard]] int64_t page_bytes() const { return kPageTokens * position_bytes(layers_, heads_, dim_); }
 
   /// Rounds the key and the value of one position, [head_dim] f32 each, into `slot` of a page. Threads may store different slots at once.
   void store(int64_t layer, int64_t head, int32_t page, int64_t slot, const float* key, const float* value);
@@ -45,6 +46,7 @@ class KvPool {
   [[nodiscard]] int64_t width() const { return width_; }  ///< head_dim with its padding
 
  private:
+  [[nodiscard]] static int64_t padded(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
   [[nodiscard]] int64_t offset(int64_t layer, int64_t head, int32_t page) const {
     return ((layer * pages_ + page) * heads_ + head) * 2 * kPageTokens * width_;
   }

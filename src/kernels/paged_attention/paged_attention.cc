@@ -51,14 +51,11 @@ std::span<const AttentionKernel> attention_kernels() { return kKernels; }
 
 const AttentionKernel& choose_attention() {
   const char* forced = std::getenv("DEEPSEEK_FORCE_KERNEL");
+  const bool any = forced == nullptr || *forced == 0;
   for (const auto& kernel : kKernels) {
-    if (forced != nullptr && *forced != 0 && std::string_view(forced) == kernel.name && kernel.declines().empty()) return kernel;
+    if ((any || std::string_view(forced) == kernel.name) && kernel.declines().empty()) return kernel;
   }
-  const bool plain = forced != nullptr && *forced != 0;  // a name of another list: the portable form
-  for (const auto& kernel : kKernels) {
-    if (!plain && kernel.declines().empty()) return kernel;
-  }
-  return kKernels.back();
+  return kKernels.back();  // a name of another list: the portable form
 }
 
 void PagedAttention::plan(std::span<const AttentionSequence> sequences, const KvPool& pool, const PagedAttentionOptions& options, int threads) {

@@ -60,6 +60,16 @@ void unpack(const PackedMatrix& w, int64_t tile, int64_t b, Block& block) {
   }
 }
 
+template <int Tokens>
+void store(const __m256 (*sums)[2], float* out, int64_t stride, int64_t rows) {
+  alignas(32) float row[16];
+  for (int t = 0; t < Tokens; ++t) {
+    _mm256_store_ps(row, sums[t][0]);
+    _mm256_store_ps(row + 8, sums[t][1]);
+    __builtin_memcpy(out + t * stride, row, static_cast<size_t>(rows < 16 ? rows : 16) * sizeof(float));
+  }
+}
+
 template <int Tokens, bool Signed>
 void integers(const PackedMatrix& w, const PackedRows& x, int64_t tile, int64_t group, int64_t lane, float* out, int64_t stride, int64_t rows) {
   const PackedFormat& f = w.format();
@@ -103,12 +113,7 @@ void integers(const PackedMatrix& w, const PackedRows& x, int64_t tile, int64_t 
       for (int r = 0; r < 2; ++r) total[t][r] = _mm256_fmadd_ps(block.mins[r], sum, total[t][r]);
     }
   }
-  alignas(32) float row[16];
-  for (int t = 0; t < Tokens; ++t) {
-    _mm256_store_ps(row, total[t][0]);
-    _mm256_store_ps(row + 8, total[t][1]);
-    __builtin_memcpy(out + t * stride, row, static_cast<size_t>(rows < 16 ? rows : 16) * sizeof(float));
-  }
+  store<Tokens>(total, out, stride, rows);
 }
 
 template <int Tokens, bool Brain>
@@ -135,12 +140,7 @@ void plain(const PackedMatrix& w, const PackedRows& x, int64_t tile, int64_t gro
       }
     }
   }
-  alignas(32) float row[16];
-  for (int t = 0; t < Tokens; ++t) {
-    _mm256_store_ps(row, total[t][0]);
-    _mm256_store_ps(row + 8, total[t][1]);
-    __builtin_memcpy(out + t * stride, row, static_cast<size_t>(rows < 16 ? rows : 16) * sizeof(float));
-  }
+  store<Tokens>(total, out, stride, rows);
 }
 
 template <int Tokens>

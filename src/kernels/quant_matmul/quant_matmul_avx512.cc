@@ -171,37 +171,22 @@ void integers(Source source, int64_t blocks, const PackedRows& x, int64_t group,
   store<Tokens>(total, out, stride, rows);
 }
 
-template <int Tokens>
-void brains(const uint8_t* w, int64_t columns, const PackedRows& x, int64_t group, float* out, int64_t stride, int64_t rows) {
+// bf16: two columns in a lane; f32: one.
+template <int Tokens, bool Brain>
+void plain(const uint8_t* w, int64_t columns, const PackedRows& x, int64_t group, float* out, int64_t stride, int64_t rows) {
   const uint8_t* a = x.values(group);
   __m512 total[Tokens];
 #pragma GCC unroll 12
   for (int t = 0; t < Tokens; ++t) total[t] = _mm512_setzero_ps();
-  for (int64_t c = 0; c < columns; c += 2, w += 64, a += 4 * x.width()) {
-    const auto weights = (__m512bh)_mm512_load_si512(w);
+  for (int64_t c = 0; c < columns; c += Brain ? 2 : 1, w += 64, a += 4 * x.width()) {
+    const __m512i weights = _mm512_load_si512(w);
 #pragma GCC unroll 12
     for (int t = 0; t < Tokens; ++t) {
-      int32_t two;
-      __builtin_memcpy(&two, a + 4 * t, 4);
-      total[t] = _mm512_dpbf16_ps(total[t], weights, (__m512bh)_mm512_set1_epi32(two));
-    }
-  }
-  store<Tokens>(total, out, stride, rows);
-}
-
-template <int Tokens>
-void floats(const uint8_t* w, int64_t columns, const PackedRows& x, int64_t group, float* out, int64_t stride, int64_t rows) {
-  const uint8_t* a = x.values(group);
-  __m512 total[Tokens];
-#pragma GCC unroll 12
-  for (int t = 0; t < Tokens; ++t) total[t] = _mm512_setzero_ps();
-  for (int64_t c = 0; c < columns; ++c, w += 64, a += 4 * x.width()) {
-    const __m512 weights = _mm512_load_ps(w);
-#pragma GCC unroll 12
-    for (int t = 0; t < Tokens; ++t) {
-      float one;
-      __builtin_memcpy(&one, a + 4 * t, 4);
-      total[t] = _mm512_fmadd_ps(weights, _mm512_set1_ps(one), total[t]);
+      int32_t bits;
+      __builtin_memcpy(&bits, a + 4 * t, 4);
+      const __m512i activations = _mm512_set1_epi32(bits);
+      if constexpr (Brain) total[t] = _mm512_dpbf16_ps(total[t], (__m512bh)weights, (__m512bh)activations);
+      else total[t] = _mm512_fmadd_ps(_mm512_castsi512_ps(weights), _mm512_castsi512_ps(activations), total[t]);
     }
   }
   store<Tokens>(total, out, stride, rows);
@@ -256,8 +241,8 @@ void multiply_plain(const PackedMatrix& w, const PackedRows& x, int64_t begin, i
       const int64_t first = g * x.width(), tokens = x.tokens() - first < x.width() ? x.tokens() - first : x.width();
       float* to = out + first * stride + tile * kTileRows;
       with_count<PackedRows::kMostWidth>(tokens, [&]<int Tokens>() {
-        if (w.format().bits == 16) brains<Tokens>(w.values(tile, 0), columns, x, g, to, stride, w.rows() - tile * kTileRows);
-        else floats<Tokens>(w.values(tile, 0), columns, x, g, to, stride, w.rows() - tile * kTileRows);
+        if (w.format().bits == 16) plain<Tokens, true>(w.values(tile, 0), columns, x, g, to, stride, w.rows() - tile * kTileRows);
+        else plain<Tokens, false>(w.values(tile, 0), columns, x, g, to, stride, w.rows() - tile * kTileRows);
       });
     }
   }

@@ -46,4 +46,30 @@ class DecoderCheckpoint {
   std::function<const base::MappedFile&(const formats::TensorInfo&)> file_of_;
 };
 
+/// A layer from its modules, whatever its members hold: linear(module, out, in, has_bias) gives each product in this order, q, k, v, o,
+/// gate, up, down, and norm(module, size) each norm that the family has.
+template <typename Layer, typename Linear, typename Norm>
+Layer read_decoder_layer(const DecoderConfig& c, const Linear& linear, const Norm& norm) {
+  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+  Layer layer;
+  layer.q = linear("self_attn.q_proj", q, c.hidden_size, c.attention_bias);
+  layer.k = linear("self_attn.k_proj", kv, c.hidden_size, c.attention_bias);
+  layer.v = linear("self_attn.v_proj", kv, c.hidden_size, c.attention_bias);
+  layer.o = linear("self_attn.o_proj", c.hidden_size, q, c.attention_output_bias);
+  layer.gate = linear("mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
+  layer.up = linear("mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
+  layer.down = linear("mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias);
+  layer.input_norm = norm("input_layernorm", c.hidden_size);
+  layer.post_attention_norm = norm("post_attention_layernorm", c.hidden_size);
+  if (c.post_norms) {
+    layer.pre_feedforward_norm = norm("pre_feedforward_layernorm", c.hidden_size);
+    layer.post_feedforward_norm = norm("post_feedforward_layernorm", c.hidden_size);
+  }
+  if (c.qk_norm) {
+    layer.q_norm = norm("self_attn.q_norm", c.head_dim);
+    layer.k_norm = norm("self_attn.k_norm", c.head_dim);
+  }
+  return layer;
+}
+
 }  // namespace deepseek::models

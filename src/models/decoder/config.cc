@@ -209,13 +209,13 @@ Result<DecoderFamily> family_from(const json& j) {
 
 }  // namespace
 
-std::vector<double> rope_frequencies(const RopeConfig& rope, int64_t dim) {
-  std::vector<double> values;
+std::vector<float> rope_frequencies(const RopeConfig& rope, int64_t dim) {
+  std::vector<float> values;
   for (int64_t i = 0; i < dim / 2; ++i) {
     double frequency = std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
     if (rope.scaling == "linear") frequency /= rope.factor;
     if (rope.scaling == "llama3") frequency = llama3_frequency(frequency, rope);
-    values.push_back(frequency);
+    values.push_back(static_cast<float>(frequency));
   }
   return values;
 }

@@ -28,7 +28,7 @@ struct RopeConfig {
 };
 
 /// What a position adds to the angle of each pair of dimensions: [dim / 2].
-[[nodiscard]] std::vector<double> rope_frequencies(const RopeConfig& rope, int64_t dim);
+[[nodiscard]] std::vector<float> rope_frequencies(const RopeConfig& rope, int64_t dim);
 
 struct DecoderConfig {
   DecoderFamily family = DecoderFamily::kLlama;

@@ -18,9 +18,9 @@ namespace deepseek::models {
 namespace {
 
 at::Tensor inverse_frequencies(const RopeConfig& rope, int64_t dim) {
-  const std::vector<double> exact = rope_frequencies(rope, dim);
+  const std::vector<float> frequencies = rope_frequencies(rope, dim);
   at::Tensor values = at::empty({dim / 2}, at::kFloat);
-  std::transform(exact.begin(), exact.end(), values.mutable_data_ptr<float>(), [](double value) { return static_cast<float>(value); });
+  std::copy(frequencies.begin(), frequencies.end(), values.mutable_data_ptr<float>());
   return values;
 }
 

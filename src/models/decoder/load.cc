@@ -102,9 +102,7 @@ class Reader {
   base::Status status_;
 };
 
-DecoderLayer read_layer(Reader& reader, const DecoderConfig& c, int64_t i) {
-  DecoderLayer layer;
-  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+DecoderLayer read_layer(Reader& reader, const DecoderConfig& config, int64_t i) {
   const auto linear = [&](const char* module, int64_t out, int64_t in, bool bias) {
     nn::Linear made;
     made.name = fmt::format("model.layers.{}.{}", i, module);
@@ -112,24 +110,8 @@ DecoderLayer read_layer(Reader& reader, const DecoderConfig& c, int64_t i) {
     if (bias) made.bias = reader.layer(i, module, {out}, "bias");
     return made;
   };
-  layer.q = linear("self_attn.q_proj", q, c.hidden_size, c.attention_bias);
-  layer.k = linear("self_attn.k_proj", kv, c.hidden_size, c.attention_bias);
-  layer.v = linear("self_attn.v_proj", kv, c.hidden_size, c.attention_bias);
-  layer.o = linear("self_attn.o_proj", c.hidden_size, q, c.attention_output_bias);
-  layer.gate = linear("mlp.gate_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
-  layer.up = linear("mlp.up_proj", c.intermediate_size, c.hidden_size, c.mlp_bias);
-  layer.down = linear("mlp.down_proj", c.hidden_size, c.intermediate_size, c.mlp_bias);
-  layer.input_norm = reader.layer_norm(i, "input_layernorm", c.hidden_size);
-  layer.post_attention_norm = reader.layer_norm(i, "post_attention_layernorm", c.hidden_size);
-  if (c.post_norms) {
-    layer.pre_feedforward_norm = reader.layer_norm(i, "pre_feedforward_layernorm", c.hidden_size);
-    layer.post_feedforward_norm = reader.layer_norm(i, "post_feedforward_layernorm", c.hidden_size);
-  }
-  if (c.qk_norm) {
-    layer.q_norm = reader.layer_norm(i, "self_attn.q_norm", c.head_dim);
-    layer.k_norm = reader.layer_norm(i, "self_attn.k_norm", c.head_dim);
-  }
-  return layer;
+  const auto norm = [&](const char* module, int64_t size) { return reader.layer_norm(i, module, size); };
+  return read_decoder_layer<DecoderLayer>(config, linear, norm);
 }
 
 }  // namespace
