@@ -31,6 +31,7 @@ struct Command {
 
 /// One for each file of this folder.
 [[nodiscard]] Command chat_command();
+[[nodiscard]] Command compress_command();
 [[nodiscard]] Command eval_command();
 [[nodiscard]] Command fine_tune_command();
 [[nodiscard]] Command generate_command();

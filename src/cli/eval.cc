@@ -1,5 +1,6 @@
 // eval: loss, exact match and F1 on question sets; perplexity on text.
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
@@ -8,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/sampling_options.h"
 #include "engine/answer_metrics.h"
+#include "engine/divergence.h"
 #include "engine/generator.h"
 #include "engine/perplexity.h"
 #include "formats/dataset/dataset.h"
@@ -21,7 +23,7 @@ using base::Status;
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string model, adapter, dataset, text, split, dtype = "auto";
+  std::string model, adapter, dataset, text, split, reference, dtype = "auto";
   int64_t limit = 0, max_new_tokens = 128, window = 0, stride = 0;
   bool no_generate = false;
 };
@@ -47,6 +49,27 @@ Status text_perplexity(const Arguments& a, const LoadedModel& model, const Conte
   base::Progress progress("perplexity", ids.size(), "token");
   auto result = engine::evaluate_text(*model.engine, ids, evaluate_options(a, context, progress));
   return add_loss(result, out);
+}
+
+// How far the model lies from another one on the same text.
+Status text_divergence(const Arguments& a, const LoadedModel& model, const Context& context, Json& out) {
+  auto reference = load_for_inference(a.reference, {.threads = context.threads});
+  if (!reference) return base::pass(reference);
+  auto text = base::read_file(a.text, size_t{256} << 20);
+  if (!text) return base::pass(text);
+  const std::vector<std::vector<int32_t>> sequences{model.text.tokenizer.encode(*text)};
+  if (reference->text.tokenizer.encode(*text) != sequences.front()) return base::refuse("{} and {} read the text as different tokens: they cannot be compared", a.model, a.reference);
+  base::Progress progress("divergence", sequences.front().size(), "token");
+  auto result = engine::compare_models(*reference->engine, *model.engine, sequences, evaluate_options(a, context, progress));
+  if (!result) return base::pass(result);
+  out["reference"] = a.reference;
+  out["reference_perplexity"] = std::exp(result->reference_loss);
+  out["perplexity"] = std::exp(result->loss);
+  out["kl"] = result->mean_kl;
+  out["largest_kl"] = result->largest_kl;
+  out["agreement"] = result->agreement;
+  out["tokens"] = result->tokens;
+  return {};
 }
 
 std::vector<formats::Example> chosen(std::vector<formats::Example> examples, const Arguments& a) {
@@ -120,7 +143,7 @@ std::string as_table(const Json& out) {
     const std::string text = value.is_number_float() ? fmt::format("{:.4f}", value.get<double>())
                              : value.is_string()     ? value.get<std::string>()
                                                      : value.dump();
-    table += fmt::format("{:<14}{}\n", key, text);
+    table += fmt::format("{:<20} {}\n", key, text);
   }
   return table;
 }
@@ -128,6 +151,8 @@ std::string as_table(const Json& out) {
 Status evaluate(const Arguments& a, const Context& context) {
   if (a.dataset.empty() == a.text.empty()) return base::refuse("give either --dataset (questions) or --text (a file to read)");
   if (a.text.empty() && (a.window != 0 || a.stride != 0)) return base::refuse("--window and --stride belong to --text");
+  if (a.text.empty() && !a.reference.empty()) return base::refuse("--reference belongs to --text: models are compared on a text");
+  if (!a.reference.empty() && a.stride != 0) return base::refuse("--stride does not go with --reference: each window is read from its beginning");
   if (a.limit < 0 || a.max_new_tokens < 1) return base::refuse("--limit must not be negative and --max_new_tokens must be 1 or more");
   std::vector<formats::Example> examples;
   Json out{{"model", a.model}};
@@ -143,7 +168,8 @@ Status evaluate(const Arguments& a, const Context& context) {
   auto model = load_for_inference(a.model, {.dtype = a.dtype, .adapter = a.adapter, .threads = context.threads});
   if (!model) return base::pass(model);
   if (!a.text.empty()) {
-    if (auto done = text_perplexity(a, *model, context, out); !done) return done;
+    const auto measure = a.reference.empty() ? text_perplexity : text_divergence;
+    if (auto done = measure(a, *model, context, out); !done) return done;
   } else {
     if (auto done = answers_loss(a, *model, examples, context, out); !done) return done;
     if (!a.no_generate && !examples[0].messages.empty()) {
@@ -165,6 +191,7 @@ Command eval_command() {
             app.add_option("--dataset", a->dataset, "questions with answers: loss, exact match, F1");
             app.add_option("--split", a->split, "only rows of this split: train, validation, test");
             app.add_option("--text", a->text, "a text file: perplexity");
+            app.add_option("--reference", a->reference, "another model: KL divergence from it on --text, and how often both agree");
             app.add_option("--limit", a->limit, "rows; 0: all")->capture_default_str();
             app.add_option("--max_new_tokens", a->max_new_tokens, "length of an answer")->capture_default_str();
             app.add_flag("--no_generate", a->no_generate, "only the loss");

@@ -5,7 +5,7 @@
 #include "base/signals.h"
 #include "base/text.h"
 #include "cli/command.h"
-#include "hardware/memory.h"
+#include "cli/output_place.h"
 #include "models/adapter/adapter.h"
 #include "models/decoder/load.h"
 #include "models/model.h"
@@ -38,28 +38,18 @@ Status write_merged(const Arguments& a, models::ModelText text, const std::strin
 }
 
 Status merge(const Arguments& a, const Context& context) {
-  std::error_code error;
-  const fs::path output(a.output);
-  if (fs::exists(output, error) && !fs::is_directory(output, error)) return base::refuse("{} is no directory: name another --output", a.output);
-  const bool existed = fs::exists(output, error), empty = !existed || fs::is_empty(output, error);
-  if (!empty && !a.overwrite) return base::refuse("{} is not empty: name another --output, or --overwrite", a.output);
+  if (fs::path(a.output).extension() == ".gguf") return base::refuse("merge writes a directory: name another --output, and make a .gguf of it with compress");
+  auto place = OutputPlace::open(a.output, a.overwrite);
+  if (!place) return base::pass(place);
   if (auto known = models::resolve_dtype(a.dtype); !known) return base::pass(known);
   auto text = models::open_model(a.model);
   if (!text) return base::pass(text);
   auto dtype = dtype_of(a, *text);
   if (!dtype) return base::pass(dtype);
   const uint64_t bytes = static_cast<uint64_t>(text->config.parameters()) * (*dtype == "bf16" ? 2 : 4);
-  auto disk = hardware::disk_space(a.output);
-  if (disk && disk->available < bytes + (uint64_t{64} << 20)) {
-    return base::fail("the merged weights need {}, only {} are free at {}", base::human_bytes(bytes), base::human_bytes(disk->available), a.output);
-  }
+  if (auto room = place->needs(bytes); !room) return room;
   if (auto done = write_merged(a, std::move(*text), *dtype); !done) {
-    // A directory that held nothing before holds nothing again.
-    if (empty && existed) {
-      for (const auto& entry : fs::directory_iterator(output, error)) fs::remove_all(entry, error);
-    } else if (empty) {
-      fs::remove_all(output, error);
-    }
+    place->restore();
     return done;
   }
   if (context.json) {

@@ -83,8 +83,8 @@ void FusedModel::truncate(CachedSequence& sequence, int64_t length) {
   for (; sequence.pages.size() > keep; sequence.pages.pop_back()) pool_.give_back(sequence.pages.back());
 }
 
-base::Status FusedModel::run(std::span<const SequenceInput> inputs, bool losses) {
-  if (auto ready = prepare(inputs, losses); !ready) return ready;
+base::Status FusedModel::run(std::span<const SequenceInput> inputs, Purpose purpose) {
+  if (auto ready = prepare(inputs, purpose); !ready) return ready;
   const std::function<void(int)> body = [this](int thread) { pass(thread); };
   team_->run(body);
   for (const auto& input : inputs) input.sequence->length += static_cast<int64_t>(input.tokens.size());
@@ -92,17 +92,20 @@ base::Status FusedModel::run(std::span<const SequenceInput> inputs, bool losses)
 }
 
 base::Result<std::span<float>> FusedModel::forward(std::span<const SequenceInput> inputs) {
-  if (auto done = run(inputs, false); !done) return tl::make_unexpected(done.error());
+  if (auto done = run(inputs, Purpose::kLogits); !done) return tl::make_unexpected(done.error());
   return std::span<float>(logits_.data(), static_cast<size_t>(logit_rows_ * config().vocab_size));
 }
 
 base::Result<std::span<const float>> FusedModel::losses(std::span<const SequenceInput> inputs) {
-  if (auto done = run(inputs, true); !done) return tl::make_unexpected(done.error());
+  if (auto done = run(inputs, Purpose::kLosses); !done) return tl::make_unexpected(done.error());
   return std::span<const float>(losses_.data(), static_cast<size_t>(tokens_));
 }
 
-base::Status FusedModel::prepare(std::span<const SequenceInput> inputs, bool losses) {
-  scores_ = losses;
+base::Status FusedModel::read(std::span<const SequenceInput> inputs) { return run(inputs, Purpose::kInputs); }
+
+base::Status FusedModel::prepare(std::span<const SequenceInput> inputs, Purpose purpose) {
+  purpose_ = purpose;
+  const bool losses = purpose == Purpose::kLosses;
   const auto& c = config();
   int64_t pages = 0, tokens = 0;
   for (const auto& input : inputs) {
@@ -139,7 +142,7 @@ base::Status FusedModel::prepare(std::span<const SequenceInput> inputs, bool los
       ids_.push_back(input.tokens[static_cast<size_t>(t)]);
       positions_.push_back(position);
       page_of_.push_back(sequence.pages[static_cast<size_t>(position / kPageTokens)]);
-      if (losses || input.all_logits || t + 1 == count) logit_tokens_.push_back(row + t);
+      if (purpose != Purpose::kLogits || input.all_logits || t + 1 == count) logit_tokens_.push_back(row + t);
     }
     sequences_.push_back({sequence.pages, sequence.length, count, row});
   }
@@ -158,7 +161,7 @@ base::Status FusedModel::prepare(std::span<const SequenceInput> inputs, bool los
     grow(losses_, tokens);
     for (auto& words : words_) grow(words, tokens * kScoredTiles * kTileRows);
     grow(softmax_, (weights_.head().tiles() + kScoredTiles - 1) / kScoredTiles * tokens);
-  } else {
+  } else if (purpose == Purpose::kLogits) {
     grow(logits_, logit_rows_ * c.vocab_size);
   }
   const auto resize = [](std::vector<PackedRows>& rows, int64_t count) {
@@ -179,8 +182,14 @@ base::Status FusedModel::prepare(std::span<const SequenceInput> inputs, bool los
   return {};
 }
 
-void FusedModel::pack(std::vector<PackedRows>& rows, int64_t token, const float* values) {
+void FusedModel::pack(std::vector<PackedRows>& rows, int64_t token, const float* values, int64_t layer, Input input) {
   for (auto& r : rows) r.set(token, values);
+  if (watcher_) watcher_(layer, input, token, {values, static_cast<size_t>(rows.front().columns())});
+}
+
+kernels::PackedMatrix FusedModel::exchange(size_t index, kernels::PackedMatrix matrix) {
+  std::swap(*weights_.matrices()[index], matrix);
+  return matrix;
 }
 
 const PackedRows& FusedModel::rows_for(const std::vector<PackedRows>& rows, const kernels::PackedFormat& format) {
@@ -263,7 +272,7 @@ void FusedModel::layer(int64_t index, int thread) {
   multiply(queries, normed_, thread);
   each_token([&](int64_t t) { place_keys(index, t); });
   attend(index);
-  each_token([&](int64_t t) { pack(heads_, t, attended_.data() + t * q); });
+  each_token([&](int64_t t) { pack(heads_, t, attended_.data() + t * q, index, Input::kOutput); });
   const Product output[] = {{&layer.o, hidden_.data(), width}};
   multiply(output, heads_, thread);
   each_token([&](int64_t t) {
@@ -271,14 +280,14 @@ void FusedModel::layer(int64_t index, int thread) {
     if (c.post_norms) kernels::norm_row(y, layer.post_attention_norm.data(), eps, y, width);
     kernels::add_row(x, y, width);
     kernels::norm_row(x, (c.post_norms ? layer.pre_feedforward_norm : layer.post_attention_norm).data(), eps, y, width);
-    pack(normed_, t, y);
+    pack(normed_, t, y, index, Input::kFeedForward);
   });
   const Product gates[] = {{&layer.gate, gate_.data(), inner}, {&layer.up, up_.data(), inner}};
   multiply(gates, normed_, thread);
   each_token([&](int64_t t) {
     float* gate = gate_.data() + t * inner;
     kernels::glu_row(gate, up_.data() + t * inner, c.gelu, gate, inner);
-    pack(inner_, t, gate);
+    pack(inner_, t, gate, index, Input::kDown);
   });
   const Product down[] = {{&layer.down, hidden_.data(), width}};
   multiply(down, inner_, thread);
@@ -289,7 +298,7 @@ void FusedModel::layer(int64_t index, int thread) {
     kernels::add_row(x, y, width);
     if (last) return;
     kernels::norm_row(x, weights_.layers[static_cast<size_t>(index + 1)].input_norm.data(), eps, y, width);
-    pack(normed_, t, y);
+    pack(normed_, t, y, index + 1, Input::kAttention);
   });
 }
 
@@ -303,7 +312,7 @@ void FusedModel::pass(int thread) {
     weights_.embedding.row(ids_[static_cast<size_t>(t)], {x, static_cast<size_t>(width)});
     for (int64_t i = 0; embedding_scale_ != 1.0f && i < width; ++i) x[i] *= embedding_scale_;
     kernels::norm_row(x, weights_.layers[0].input_norm.data(), eps, y, width);
-    pack(normed_, t, y);
+    pack(normed_, t, y, 0, Input::kAttention);
     for (int kind = 0; kind < 2; ++kind) {
       if (cosines_[kind].empty()) continue;
       for (int64_t i = 0; i < half; ++i) {
@@ -317,10 +326,10 @@ void FusedModel::pass(int thread) {
   team_->share(logit_rows_, 1, [&](int64_t begin, int64_t) {
     float* y = hidden_.data() + begin * width;
     kernels::norm_row(residual_.data() + logit_tokens_[static_cast<size_t>(begin)] * width, weights_.final_norm.data(), eps, y, width);
-    pack(last_, begin, y);
+    pack(last_, begin, y, c.num_layers, Input::kHead);
   });
-  if (scores_) score(thread);
-  else logits(thread);
+  if (purpose_ == Purpose::kLosses) score(thread);
+  if (purpose_ == Purpose::kLogits) logits(thread);
 }
 
 void FusedModel::logits(int thread) {

@@ -1,6 +1,7 @@
 // A decoder's forward pass for inference: a fixed list of fused steps over a batch of sequences at unlike positions.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -50,6 +51,19 @@ class FusedModel {
   /// As forward(), and returns -log p(target) of each token in order, 0 where the target is -1. Logits are not kept.
   [[nodiscard]] base::Result<std::span<const float>> losses(std::span<const SequenceInput> inputs);
 
+  /// As forward(), but for the watcher alone: the head's inputs after every token, and no logits.
+  [[nodiscard]] base::Status read(std::span<const SequenceInput> inputs);
+
+  /// What a product reads: q, k and v; o; gate and up; down; the head, whose layer is num_layers.
+  enum class Input { kAttention, kOutput, kFeedForward, kDown, kHead };
+  /// Called with the f32 inputs of every product and token (the head's: every row of logits), by any thread of the team.
+  using Watcher = std::function<void(int64_t layer, Input input, int64_t row, std::span<const float> values)>;
+  void watch(Watcher watcher) { watcher_ = std::move(watcher); }
+
+  /// Puts another matrix of the same shape in place of PackedWeights::matrices()[index], of a type whose kind of activations the model
+  /// already has (bf16 for bf16), and returns the one that was there.
+  [[nodiscard]] kernels::PackedMatrix exchange(size_t index, kernels::PackedMatrix matrix);
+
   /// Pages of the cache that no sequence holds.
   [[nodiscard]] int64_t free_pages() const { return pool_.free_pages(); }
   /// Forgets positions from `length` on and gives whole pages back.
@@ -63,8 +77,9 @@ class FusedModel {
     float* out;
     int64_t stride;
   };
-  base::Status prepare(std::span<const SequenceInput> inputs, bool losses);
-  base::Status run(std::span<const SequenceInput> inputs, bool losses);
+  enum class Purpose { kLogits, kLosses, kInputs };
+  base::Status prepare(std::span<const SequenceInput> inputs, Purpose purpose);
+  base::Status run(std::span<const SequenceInput> inputs, Purpose purpose);
   void pass(int thread);
   void logits(int thread);
   void score(int thread);
@@ -72,7 +87,7 @@ class FusedModel {
   void multiply(std::span<const Product> products, std::vector<kernels::PackedRows>& inputs, int thread);
   void attend(int64_t index);
   void place_keys(int64_t index, int64_t token);
-  void pack(std::vector<kernels::PackedRows>& rows, int64_t token, const float* values);
+  void pack(std::vector<kernels::PackedRows>& rows, int64_t token, const float* values, int64_t layer, Input input);
   [[nodiscard]] uint8_t* scratch_of(int thread) const { return reinterpret_cast<uint8_t*>(scratch_[static_cast<size_t>(thread)].get()); }
   static const kernels::PackedRows& rows_for(const std::vector<kernels::PackedRows>& rows, const kernels::PackedFormat& format);
 
@@ -84,12 +99,13 @@ class FusedModel {
   const kernels::MatmulKernel* f32_kernel_ = nullptr;
   const kernels::AttentionKernel* attention_kernel_ = nullptr;
   kernels::KvPool pool_;
+  Watcher watcher_;
   float embedding_scale_ = 1.0f;
   std::vector<float> frequencies_[2];  // full and sliding layers
 
   // Of the pass that runs.
   int64_t tokens_ = 0, logit_rows_ = 0;
-  bool scores_ = false;
+  Purpose purpose_ = Purpose::kLogits;
   std::vector<int32_t> ids_;
   std::vector<int64_t> positions_, logit_tokens_;
   std::vector<int32_t> page_of_;  // [token]

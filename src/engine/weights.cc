@@ -37,13 +37,6 @@ PackedFormat format_of(DType type) {
   }
 }
 
-// Row of the file that becomes `row`; see DecoderCheckpoint::interleaved_heads().
-int64_t source_row(int64_t row, int64_t rows, int64_t heads) {
-  if (heads == 0) return row;
-  const int64_t dim = rows / heads, head = row / dim, within = row % dim, half = dim / 2;
-  return head * dim + within % half * 2 + within / half;
-}
-
 void pack_integers(const formats::TensorInfo& info, int64_t heads, int64_t tile, PackedMatrix& out) {
   const auto block = formats::block_size(info.type);
   const int64_t groups = info.shape[1] / block.elements;
@@ -51,7 +44,7 @@ void pack_integers(const formats::TensorInfo& info, int64_t heads, int64_t tile,
     kernels::GroupValues rows[kTileRows];
     for (int64_t r = tile * kTileRows; r < std::min(out.rows(), (tile + 1) * kTileRows); ++r) {
       formats::QuantFields fields;
-      formats::read_quant_fields(info.type, info.bytes.data() + (source_row(r, out.rows(), heads) * groups + g) * block.bytes, fields);
+      formats::read_quant_fields(info.type, info.bytes.data() + (models::interleaved_row(r, out.rows(), heads) * groups + g) * block.bytes, fields);
       auto& row = rows[r % kTileRows];
       std::copy(fields.q, fields.q + block.elements, row.q);
       std::copy(fields.scales, fields.scales + 16, row.scales);
@@ -66,7 +59,7 @@ void pack_integers(const formats::TensorInfo& info, int64_t heads, int64_t tile,
 base::Status pack_floats(const formats::TensorInfo& info, int64_t heads, int64_t tile, PackedMatrix& out) {
   std::vector<float> row(static_cast<size_t>(out.columns()));
   for (int64_t r = tile * kTileRows; r < std::min(out.rows(), (tile + 1) * kTileRows); ++r) {
-    if (auto done = formats::dequantize_range(info, source_row(r, out.rows(), heads) * out.columns(), row); !done) return done;
+    if (auto done = formats::dequantize_range(info, models::interleaved_row(r, out.rows(), heads) * out.columns(), row); !done) return done;
     out.set_row(r, row);
   }
   return {};
@@ -74,15 +67,15 @@ base::Status pack_floats(const formats::TensorInfo& info, int64_t heads, int64_t
 
 class Packer {
  public:
-  Packer(const models::DecoderCheckpoint& checkpoint, hardware::Team& team, bool check, CachedMatrices* cached)
-      : checkpoint_(checkpoint), team_(team), check_(check), cached_(cached) {}
+  Packer(const models::DecoderCheckpoint& checkpoint, hardware::Team& team, const PackOptions& options, CachedMatrices* cached)
+      : checkpoint_(checkpoint), team_(team), check_(options.check_weights), plain_(options.plain), cached_(cached) {}
 
   PackedMatrix matrix(const Result<const formats::TensorInfo*>& found, int64_t heads = 0) {
     if (cached_ != nullptr && status_ && found) return std::move(cached_->matrices[next_++]);
     if (!sound(found)) return {};
     const formats::TensorInfo& info = **found;
-    PackedMatrix out(format_of(info.type), info.shape[0], info.shape[1]);
-    const bool integers = formats::has_quant_fields(info.type);
+    const bool integers = formats::has_quant_fields(info.type) && !plain_;
+    PackedMatrix out(plain_ && !integers && info.type != DType::kF32 ? packed::kBF16 : format_of(info.type), info.shape[0], info.shape[1]);
     std::mutex mutex;
     team_.run([&](int) {
       team_.share(out.tiles(), 16, [&](int64_t begin, int64_t end) {
@@ -104,7 +97,7 @@ class Packer {
     std::vector<float> values(static_cast<size_t>((*found)->elements())), out(values.size());
     if (auto done = formats::dequantize(**found, values); !done) status_ = done;
     for (size_t i = 0; i < out.size(); ++i) {
-      out[i] = values[static_cast<size_t>(source_row(static_cast<int64_t>(i), static_cast<int64_t>(out.size()), heads))] + add;
+      out[i] = values[static_cast<size_t>(models::interleaved_row(static_cast<int64_t>(i), static_cast<int64_t>(out.size()), heads))] + add;
     }
     return out;
   }
@@ -126,7 +119,7 @@ class Packer {
   }
   const models::DecoderCheckpoint& checkpoint_;
   hardware::Team& team_;
-  bool check_;
+  bool check_, plain_;
   CachedMatrices* cached_;
   size_t next_ = 0;
   base::Status status_;
@@ -170,10 +163,15 @@ PackedMatrix packed_tensor(const at::Tensor& weight, at::ScalarType type, hardwa
 }  // namespace
 
 std::vector<const PackedMatrix*> PackedWeights::matrices() const {
-  std::vector<const PackedMatrix*> all{&embedding};
+  const auto all = const_cast<PackedWeights*>(this)->matrices();
+  return {all.begin(), all.end()};
+}
+
+std::vector<PackedMatrix*> PackedWeights::matrices() {
+  std::vector<PackedMatrix*> all{&embedding};
   if (!config.tie_word_embeddings) all.push_back(&own_head);
-  for (const auto& layer : layers) {
-    for (const auto* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) all.push_back(&linear->weight);
+  for (auto& layer : layers) {
+    for (auto* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) all.push_back(&linear->weight);
   }
   return all;
 }
@@ -193,7 +191,7 @@ Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoin
   auto cached = options.cache ? read_weight_cache(file, stamp, team) : std::nullopt;
   const auto expected = static_cast<size_t>(7 * c.num_layers + (c.tie_word_embeddings ? 1 : 2));
   if (cached && cached->matrices.size() != expected) cached.reset();
-  Packer packer(checkpoint, team, options.check_weights, cached ? &*cached : nullptr);
+  Packer packer(checkpoint, team, options, cached ? &*cached : nullptr);
   try {
     out.embedding = packer.matrix(checkpoint.top("embed_tokens", {c.vocab_size, c.hidden_size}));
     if (!c.tie_word_embeddings) out.own_head = packer.matrix(checkpoint.top("lm_head", {c.vocab_size, c.hidden_size}));

@@ -35,12 +35,14 @@ struct PackedWeights {
   [[nodiscard]] uint64_t bytes() const;
   /// All matrices, in the order of the cache.
   [[nodiscard]] std::vector<const kernels::PackedMatrix*> matrices() const;
+  [[nodiscard]] std::vector<kernels::PackedMatrix*> matrices();
 
   hardware::HugeMemory memory;      ///< where they lie when they came from a cache
 };
 
 struct PackOptions {
   bool check_weights = true;  ///< refuse NaN and infinity; weights from a cache were checked when it was made
+  bool plain = false;         ///< integer types as bf16 too; never from a cache
   bool cache = false;         ///< read what an earlier start packed, or keep it for the next (weight_cache.h); failing to keep it is only logged
   uint64_t smallest_cache = uint64_t{32} << 20;  ///< bytes; fewer are packed again faster than a user notices
 };

@@ -7,6 +7,7 @@
 
 #include "formats/chat_template/chat_template.h"
 #include "formats/tokenizer/tokenizer.h"
+#include "formats/weights/tensor_file.h"
 #include "models/decoder/decoder.h"
 
 namespace deepseek::models {
@@ -60,5 +61,18 @@ struct Model : ModelText {
 /// The model and its tokenizer as a Hugging Face directory (config, generation config, tokenizer, weights in the model's type).
 /// Any LoRA in it must have been merged before (nn::Linear::merge).
 [[nodiscard]] base::Status save_model(const Model& model, const base::fs::path& directory);
+
+/// A tensor of a decoder that is ready to be written: rows in Hugging Face's order, norms as Hugging Face stores them, f32.
+struct ReadyTensor {
+  std::string module;          ///< "embed_tokens", "norm", "lm_head"; inside a layer "self_attn.q_proj"
+  int64_t layer = -1;
+  std::string kind = "weight"; ///< or "bias"
+  formats::DType type = formats::DType::kF32;
+  std::vector<int64_t> shape;
+  std::vector<std::byte> bytes;
+};
+/// All tensors of a decoder, any types, with its texts: a GGUF that llama.cpp loads where the output ends in .gguf, else a directory as
+/// save_model() writes it, block types as formats::SafeTensors keeps them. Errors: what GGUF cannot say of this model, a full disk.
+[[nodiscard]] base::Status save_tensors(const ModelText& text, const std::vector<ReadyTensor>& tensors, const base::fs::path& output);
 
 }  // namespace deepseek::models

@@ -9,6 +9,7 @@
 #include "models/adapter/adapter.h"
 #include "models/decoder/load.h"
 #include "models/model.h"
+#include "models/save_gguf.h"
 
 namespace deepseek::models {
 namespace {
@@ -33,7 +34,7 @@ Json generation_json(const GenerationDefaults& defaults) {
   return json;
 }
 
-Json tokenizer_config(const Model& model) {
+Json tokenizer_config(const ModelText& model) {
   Json json;
   json["tokenizer_class"] = "PreTrainedTokenizerFast";
   const auto name = [&](const char* key, std::optional<int32_t> id) {
@@ -43,12 +44,12 @@ Json tokenizer_config(const Model& model) {
   name("eos_token", model.tokenizer.eos_id());
   name("pad_token", model.tokenizer.pad_id());
   if (model.chat_template) json["chat_template"] = model.chat_template->source();
-  json["model_max_length"] = model.decoder->config().max_position_embeddings;
+  json["model_max_length"] = model.config.max_position_embeddings;
   return json;
 }
 
 // Files of the original directory that describe text are kept as they are.
-bool copied(const Model& model, const fs::path& directory, const char* name) {
+bool copied(const ModelText& model, const fs::path& directory, const char* name) {
   std::error_code error;
   if (model.path.extension() == ".gguf" || !fs::exists(model.path / name, error)) return false;
   if (fs::equivalent(model.path / name, directory / name, error)) return true;
@@ -56,9 +57,11 @@ bool copied(const Model& model, const fs::path& directory, const char* name) {
   return !error;
 }
 
-base::Status write_texts(const Model& model, const fs::path& directory) {
-  const char* dtype = model.decoder->dtype() == at::kBFloat16 ? "bfloat16" : "float32";
-  if (auto done = write_json(directory / "config.json", decoder_config_to_json(model.decoder->config(), dtype)); !done) return done;
+base::Status write_texts(const ModelText& model, const Json& config, const fs::path& directory) {
+  std::error_code error;
+  fs::create_directories(directory, error);
+  if (error) return fail("cannot create {}: {}", directory.string(), error.message());
+  if (auto done = write_json(directory / "config.json", config); !done) return done;
   if (!copied(model, directory, "generation_config.json")) {
     if (auto done = write_json(directory / "generation_config.json", generation_json(model.generation)); !done) return done;
   }
@@ -76,10 +79,8 @@ base::Status save_model(const Model& model, const fs::path& directory) {
   for (const auto* layer : linear_layers(static_cast<const Decoder&>(*model.decoder))) {
     if (layer->lora) return fail("{} still has an adapter; merge it before the model is written", layer->name);
   }
-  std::error_code error;
-  fs::create_directories(directory, error);
-  if (error) return fail("cannot create {}: {}", directory.string(), error.message());
-  if (auto done = write_texts(model, directory); !done) return done;
+  const char* dtype = model.decoder->dtype() == at::kBFloat16 ? "bfloat16" : "float32";
+  if (auto done = write_texts(model, decoder_config_to_json(model.decoder->config(), dtype), directory); !done) return done;
   at::NoGradGuard no_grad;
   std::vector<at::Tensor> kept;
   std::vector<formats::TensorToWrite> tensors;
@@ -89,6 +90,21 @@ base::Status save_model(const Model& model, const fs::path& directory) {
     tensors.push_back({name, type, kept.back().sizes().vec(), {static_cast<const std::byte*>(kept.back().const_data_ptr()), kept.back().nbytes()}});
   }
   return formats::write_safetensors_sharded(directory, tensors);
+}
+
+base::Status save_tensors(const ModelText& model, const std::vector<ReadyTensor>& tensors, const fs::path& output) {
+  if (output.extension() == ".gguf") return save_gguf(model, tensors, output);
+  Json config = decoder_config_to_json(model.config, "bfloat16");
+  std::map<std::string, int64_t> types;
+  std::vector<formats::TensorToWrite> named;
+  for (const auto& tensor : tensors) {
+    if (formats::block_size(tensor.type).elements > 1) ++types[formats::dtype_name(tensor.type)];
+    const std::string prefix = tensor.module == "lm_head" ? "" : tensor.layer < 0 ? "model." : fmt::format("model.layers.{}.", tensor.layer);
+    named.push_back({prefix + tensor.module + "." + tensor.kind, tensor.type, tensor.shape, tensor.bytes});
+  }
+  if (!types.empty()) config["quantization_config"] = {{"quant_method", kBlocksMethod}, {"tensors", types}};
+  if (auto done = write_texts(model, config, output); !done) return done;
+  return formats::write_safetensors_sharded(output, named);
 }
 
 }  // namespace deepseek::models

@@ -332,6 +332,50 @@ class Others(Case):
         self.refused(run("eval", "--model", MODEL, "--dataset", data, "--window", "8"), "belong to --text")
 
 
+class Compress(Case):
+    def compress(self, format, output, *more, **settings):
+        return run("compress", "--model", MODEL, "--format", format, "--output", self.folder / output, *more, **settings)
+
+    def test_writes_what_every_command_reads(self):
+        out = json.loads(self.done(self.compress("int8", "small", "--json")))
+        self.assertLess(out["bytes"], 0.4 * out["bytes_before"])
+        self.assertLess(out["kl"], 0.01)
+        self.assertEqual({m["type"] for m in out["matrices"]}, {"Q8_0", "BF16"})  # 56 columns fill no block
+        self.assertIn("agreement", self.done(self.compress("int4", "small.gguf", "--no_calibrate")))
+        text = self.folder / "text"
+        text.write_text("the rate of return is a ratio " * 40)
+        for output in ("small", "small.gguf"):
+            self.done(run("generate", "--model", self.folder / output, "--prompt", "hello", "--max_new_tokens", "4"))
+            figures = json.loads(self.done(run("eval", "--model", self.folder / output, "--reference", MODEL, "--text", text, "--json")))
+            self.assertLess(figures["kl"], 1.0)
+            self.assertGreater(figures["agreement"], 0.2)
+
+    def test_a_text_to_calibrate_with(self):
+        text = self.folder / "text"
+        text.write_text("interest and principal are paid back in rates\n" * 60)
+        self.assertIn("measured on", self.done(self.compress("auto", "out", "--text", text, "--max_kl", "0.5")))
+        text.write_text("short")
+        self.refused(self.compress("int4", "other", "--text", text), "calibration needs at least 768")
+
+    def test_requests_that_cannot_be(self):
+        self.refused(self.compress("int3", "x"), "format 'int3' is unknown; use int4, int8, bf16, q4_k, q8_0, auto")
+        self.refused(self.compress("auto", "x", "--max_kl", "0"), "--max_kl must be positive")
+        (self.folder / "full").mkdir()
+        (self.folder / "full" / "mine").write_text("keep")
+        self.refused(self.compress("int8", "full"), "is not empty")
+        (self.folder / "there.gguf").write_text("keep")
+        self.refused(self.compress("int8", "there.gguf"), "exists: name another --output")
+        (self.folder / "folder.gguf").mkdir()
+        self.refused(self.compress("int8", "folder.gguf"), "is a directory")
+        self.refused(run("eval", "--model", MODEL, "--reference", MODEL, "--dataset", "x.json"), "--reference belongs to --text")
+        self.assertEqual((self.folder / "there.gguf").read_text(), "keep")
+
+    def test_a_full_disk_leaves_nothing(self):
+        small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))
+        self.refused(self.compress("int8", "new.gguf", preexec_fn=small), "cannot write", code=1)
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+
 class Merge(Case):
     def merge(self, *more, adapter=ADAPTER, model=MODEL, limits=None):
         return run("merge", "--model", model, "--adapter", adapter, "--output", self.folder / "merged", *more, preexec_fn=limits)

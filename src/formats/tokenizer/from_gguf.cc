@@ -12,8 +12,6 @@ namespace {
 using base::fail;
 using base::Result;
 
-enum TokenType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
-
 struct Stored {
   std::vector<std::string> tokens;
   std::vector<float> scores;
@@ -128,40 +126,8 @@ Result<std::unique_ptr<Tokenizer::Parts>> sentencepiece(std::shared_ptr<Stored> 
   return parts;
 }
 
-// The expressions that llama.cpp's names stand for.
-Result<Json> byte_level_split(const std::string& pre) {
-  const auto split = [](const char* regex) { return Json{{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}}; };
-  const Json bytes{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
-  const auto sequence = [&](std::vector<Json> parts) {
-    parts.push_back(bytes);
-    return Json{{"type", "Sequence"}, {"pretokenizers", parts}};
-  };
-  if (pre == "default" || pre == "gpt-2") return Json{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
-  if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3" || pre == "smaug-bpe") {
-    return sequence({split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)")});
-  }
-  if (pre == "qwen2" || pre == "deepseek-r1-qwen") {
-    return sequence({split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)")});
-  }
-  if (pre == "deepseek-v3") {
-    return sequence({split(R"(\p{N}{1,3})"), split("[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+"),
-                     split("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")});
-  }
-  if (pre == "deepseek-llm" || pre == "deepseek-coder") {
-    const char* han_and_hangul = "[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+";
-    if (pre == "deepseek-coder") {
-      return sequence({split("[\r\n]"), split(R"(\s?\p{L}+)"), split(R"(\s?\p{P}+)"), split(han_and_hangul), split(R"(\p{N})")});
-    }
-    // The model's own file lists the letters that have a case, as of a Unicode without case in Georgian's Mkhedruli.
-    return sequence({split("[\r\n]"), split(R"(\s?(?:(?![\x{10D0}-\x{10FF}])[\p{Lu}\p{Ll}\p{Lt}])+)"),
-                     split("\\s?[!-/:-~\uFF01-\uFF0F\uFF1A-\uFF5E\u2018-\u201F\u3000-\u3002]+"), split(R"(\s+$)"), split(han_and_hangul),
-                     split(R"(\p{N}+)")});
-  }
-  return fail("the GGUF pre-tokenizer '{}' is not supported; use the model's Hugging Face directory, which has a tokenizer.json", pre);
-}
-
 Result<std::unique_ptr<Tokenizer::Parts>> byte_level(const Gguf& gguf, const Stored& stored) {
-  auto split = byte_level_split(stored.pre);
+  auto split = gguf_pre_tokenizer(stored.pre);
   if (!split) return base::pass(split);
   const auto* merges = gguf.array("tokenizer.ggml.merges");
   if (merges == nullptr) return fail("the GGUF file holds no merges (tokenizer.ggml.merges)");
@@ -198,6 +164,38 @@ Result<std::unique_ptr<Tokenizer::Parts>> bert(Stored stored) {
 }
 
 }  // namespace
+
+// The expressions that llama.cpp's names stand for.
+Result<Json> gguf_pre_tokenizer(const std::string& pre) {
+  const auto split = [](const char* regex) { return Json{{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}}; };
+  const Json bytes{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
+  const auto sequence = [&](std::vector<Json> parts) {
+    parts.push_back(bytes);
+    return Json{{"type", "Sequence"}, {"pretokenizers", parts}};
+  };
+  if (pre == "default" || pre == "gpt-2") return Json{{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
+  if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3" || pre == "smaug-bpe") {
+    return sequence({split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)")});
+  }
+  if (pre == "qwen2" || pre == "deepseek-r1-qwen") {
+    return sequence({split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)")});
+  }
+  if (pre == "deepseek-v3") {
+    return sequence({split(R"(\p{N}{1,3})"), split("[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+"),
+                     split("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")});
+  }
+  if (pre == "deepseek-llm" || pre == "deepseek-coder") {
+    const char* han_and_hangul = "[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+";
+    if (pre == "deepseek-coder") {
+      return sequence({split("[\r\n]"), split(R"(\s?\p{L}+)"), split(R"(\s?\p{P}+)"), split(han_and_hangul), split(R"(\p{N})")});
+    }
+    // The model's own file lists the letters that have a case, as of a Unicode without case in Georgian's Mkhedruli.
+    return sequence({split("[\r\n]"), split(R"(\s?(?:(?![\x{10D0}-\x{10FF}])[\p{Lu}\p{Ll}\p{Lt}])+)"),
+                     split("\\s?[!-/:-~\uFF01-\uFF0F\uFF1A-\uFF5E\u2018-\u201F\u3000-\u3002]+"), split(R"(\s+$)"), split(han_and_hangul),
+                     split(R"(\p{N}+)")});
+  }
+  return fail("the GGUF pre-tokenizer '{}' is not supported; use the model's Hugging Face directory, which has a tokenizer.json", pre);
+}
 
 Result<Tokenizer> Tokenizer::from_gguf(const Gguf& gguf) {
   auto stored = read(gguf);

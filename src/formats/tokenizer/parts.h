@@ -33,6 +33,12 @@ struct Tokenizer::Parts {
   [[nodiscard]] std::vector<int32_t> encode(std::string_view text, bool special) const;
 };
 
+/// GGUF's tokenizer.ggml.token_type.
+enum GgufTokenType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+
+/// The pre-tokenizer that a name of llama.cpp (tokenizer.ggml.pre) stands for. Errors: a name that is not known.
+[[nodiscard]] base::Result<Json> gguf_pre_tokenizer(const std::string& pre);
+
 /// From the JSON of a tokenizer.json.
 [[nodiscard]] base::Result<std::unique_ptr<Tokenizer::Parts>> make_parts(const Json& json);
 

@@ -14,6 +14,7 @@
 namespace deepseek::formats {
 
 class Gguf;
+class GgufMetadata;
 
 class Tokenizer {
  public:
@@ -46,6 +47,10 @@ class Tokenizer {
   [[nodiscard]] std::optional<int32_t> pad_id() const;
   /// The equivalent tokenizer.json (as read; built where it came from GGUF), so that merged models can be written whole.
   [[nodiscard]] std::string to_json() const;
+
+  /// Writes tokenizer.ggml.* as llama.cpp reads them, for an embedding of `rows` rows: rows without a token become unused ones, tokens
+  /// without a row are left out. Errors: a kind of tokenizer, or a way to split text, that llama.cpp has no name for.
+  [[nodiscard]] base::Status to_gguf(int64_t rows, GgufMetadata& out) const;
 
   struct Parts;  ///< parts.h
   explicit Tokenizer(std::unique_ptr<Parts> parts);

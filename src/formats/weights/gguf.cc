@@ -27,6 +27,7 @@ base::Result<Gguf> Gguf::open(const base::fs::path& path) {
   Gguf gguf;
   gguf.file_ = std::move(*file);
   gguf.metadata_ = std::move(parser.metadata);
+  gguf.stored_ = std::move(parser.stored);
   gguf.tensors_ = std::move(parser.tensors);
   for (size_t i = 0; i < gguf.tensors_.size(); ++i) gguf.index_.emplace(gguf.tensors_[i].name, i);
   if (const int64_t parts = gguf.integer("split.count", 1); parts > 1) {

@@ -29,6 +29,8 @@ class Gguf {
   [[nodiscard]] const TensorInfo* find(const std::string& name) const;
   [[nodiscard]] const std::map<std::string, GgufValue>& metadata() const { return metadata_; }
   [[nodiscard]] const base::MappedFile& file() const { return file_; }
+  /// Each metadata value as it lies in the file, its type before it, in the order of the file.
+  [[nodiscard]] const std::vector<std::pair<std::string, std::span<const std::byte>>>& stored_metadata() const { return stored_; }
 
   /// Typed access; nullopt-like fallbacks where the key is absent or of another type.
   [[nodiscard]] std::string text(const std::string& key, std::string fallback = "") const;
@@ -40,6 +42,7 @@ class Gguf {
  private:
   base::MappedFile file_;
   std::map<std::string, GgufValue> metadata_;
+  std::vector<std::pair<std::string, std::span<const std::byte>>> stored_;
   std::vector<TensorInfo> tensors_;
   std::map<std::string, size_t> index_;
 };

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
-#include <optional>
 
+#include "formats/weights/gguf_types.h"
 #include "formats/weights/tensor_layout.h"
 
 namespace deepseek::formats {
@@ -22,28 +22,8 @@ constexpr size_t kSmallestValue = 8 + 4 + 1;   // length of the key, type, one b
 constexpr size_t kSmallestTensor = 8 + 4 + 4 + 8;  // length of the name, dimensions, type, offset
 constexpr uint32_t kMostDimensions = 4;     // ggml's limit
 
-enum ValueType : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64 };
-
-struct TensorType {
-  uint32_t id;
-  const char* name;
-  std::optional<DType> type;  // nullopt: known, but not decoded here
-};
-
-constexpr TensorType kTensorTypes[] = {
-    {0, "F32", DType::kF32},    {1, "F16", DType::kF16},    {2, "Q4_0", DType::kQ4_0},  {3, "Q4_1", DType::kQ4_1},
-    {6, "Q5_0", DType::kQ5_0},  {7, "Q5_1", DType::kQ5_1},  {8, "Q8_0", DType::kQ8_0},  {9, "Q8_1", std::nullopt},
-    {10, "Q2_K", DType::kQ2_K}, {11, "Q3_K", DType::kQ3_K}, {12, "Q4_K", DType::kQ4_K}, {13, "Q5_K", DType::kQ5_K},
-    {14, "Q6_K", DType::kQ6_K}, {15, "Q8_K", std::nullopt}, {16, "IQ2_XXS", std::nullopt}, {17, "IQ2_XS", std::nullopt},
-    {18, "IQ3_XXS", std::nullopt}, {19, "IQ1_S", std::nullopt}, {20, "IQ4_NL", std::nullopt}, {21, "IQ3_S", std::nullopt},
-    {22, "IQ2_S", std::nullopt}, {23, "IQ4_XS", std::nullopt}, {24, "I8", DType::kI8},   {25, "I16", DType::kI16},
-    {26, "I32", DType::kI32},   {27, "I64", DType::kI64},   {28, "F64", DType::kF64},   {29, "IQ1_M", std::nullopt},
-    {30, "BF16", DType::kBF16}, {34, "TQ1_0", std::nullopt}, {35, "TQ2_0", std::nullopt}, {39, "MXFP4", std::nullopt},
-    {40, "NVFP4", std::nullopt},
-};
-
 base::Result<DType> tensor_type(uint32_t id, const std::string& name) {
-  for (const auto& row : kTensorTypes) {
+  for (const auto& row : kGgufTensorTypes) {
     if (row.id != id) continue;
     if (row.type) return *row.type;
     return fail("tensor {} has type {}, which is not supported; use a file with F16, Q8_0 or Q4_K_M weights", shown_name(name),
@@ -118,11 +98,13 @@ base::Status GgufParser::read_metadata() {
     if (!key) return pass(key);
     const auto type = read<uint32_t>();
     if (!type) return tl::make_unexpected(type.error());
+    const size_t begin = at_ - sizeof(*type);
     auto value = read_value(*type, 0);
     if (!value) return base::within(fmt::format("metadata {}", shown_name(*key)), std::move(value.error()));
     if (!metadata.emplace(*key, std::move(*value)).second) {
       return fail("metadata {} appears twice; the file is damaged", shown_name(*key));
     }
+    stored.emplace_back(*key, bytes_.subspan(begin, at_ - begin));
   }
   return {};
 }

@@ -16,6 +16,7 @@ class GgufParser {
   [[nodiscard]] base::Status parse();
 
   std::map<std::string, GgufValue> metadata;
+  std::vector<std::pair<std::string, std::span<const std::byte>>> stored;  ///< each value with its type, in the order of the file
   std::vector<TensorInfo> tensors;
 
  private:

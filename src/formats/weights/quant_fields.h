@@ -20,5 +20,7 @@ struct QuantFields {
 [[nodiscard]] bool has_quant_fields(DType type);
 /// `block`: block_size(type).bytes bytes.
 void read_quant_fields(DType type, const std::byte* block, QuantFields& out);
+/// The inverse.
+void write_quant_fields(DType type, const QuantFields& fields, std::byte* block);
 
 }  // namespace deepseek::formats

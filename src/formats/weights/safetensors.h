@@ -30,6 +30,7 @@ struct TensorToWrite {
   std::span<const std::byte> bytes;
 };
 
+/// Block types (Q4_0, ...) become bytes, U8, with their type in the metadata; SafeTensors gives them back as they were.
 /// Writes one file atomically; same input, same bytes. `metadata` becomes `__metadata__` ("format":"pt" is what Transformers asks for).
 [[nodiscard]] base::Status write_safetensors(const base::fs::path& path, const std::vector<TensorToWrite>& tensors,
                                              const std::map<std::string, std::string>& metadata = {{"format", "pt"}});

@@ -6,6 +6,7 @@
 #include <set>
 #include <tuple>
 
+#include "base/json.h"
 #include "formats/weights/tensor_layout.h"
 
 namespace deepseek::formats {
@@ -19,6 +20,13 @@ struct Entry {
   TensorInfo info;
   uint64_t begin = 0, end = 0;
 };
+
+std::optional<DType> block_type_from_name(const std::string& name) {
+  for (int i = static_cast<int>(DType::kQ4_0); i <= static_cast<int>(DType::kQ6_K); ++i) {
+    if (name == dtype_name(static_cast<DType>(i))) return static_cast<DType>(i);
+  }
+  return std::nullopt;
+}
 
 bool type_from_name(const std::string& name, DType& type) {
   constexpr DType kPlain[] = {DType::kF64, DType::kF32, DType::kF16, DType::kBF16, DType::kI64,
@@ -174,6 +182,28 @@ base::Status place_tensors(std::vector<Entry>& entries, std::span<const std::byt
   return {};
 }
 
+// Bytes that the metadata calls blocks of a type get that type, and the shape of what they decode to.
+base::Status name_blocks(SafeTensorsHeader& header) {
+  const auto listed = header.metadata.find(kBlocksKey);
+  if (listed == header.metadata.end()) return {};
+  auto json = base::parse_large_json(listed->second);
+  if (!json || !json->is_object()) return fail("its metadata {} is no JSON object; the file is damaged", kBlocksKey);
+  for (auto& tensor : header.tensors) {
+    const auto named = json->find(tensor.name);
+    if (named == json->end()) continue;
+    const auto type = block_type_from_name(named->is_string() ? named->get<std::string>() : std::string());
+    if (!type) return fail("tensor {} has blocks of the unknown type {}; the file is damaged or newer than this program", shown_name(tensor.name), named->dump().substr(0, 40));
+    const auto block = block_size(*type);
+    if (tensor.type != DType::kU8 || tensor.shape.empty() || tensor.shape.back() % block.bytes != 0) {
+      return fail("tensor {} of type {} and shape {} cannot hold blocks of {}; the file is damaged", shown_name(tensor.name), dtype_name(tensor.type),
+                  shape_text(tensor.shape), dtype_name(*type));
+    }
+    tensor.shape.back() = tensor.shape.back() / block.bytes * block.elements;
+    tensor.type = *type;
+  }
+  return {};
+}
+
 }  // namespace
 
 base::Result<SafeTensorsHeader> parse_safetensors(std::span<const std::byte> file) {
@@ -197,6 +227,7 @@ base::Result<SafeTensorsHeader> parse_safetensors(std::span<const std::byte> fil
   header.metadata = std::move(reader.metadata);
   header.tensors.reserve(reader.entries.size());
   for (auto& entry : reader.entries) header.tensors.push_back(std::move(entry.info));
+  if (auto named = name_blocks(header); !named) return base::pass(named);
   return header;
 }
 

@@ -7,6 +7,9 @@
 
 namespace deepseek::formats {
 
+/// The metadata that names block types: a JSON object from tensor to "Q4_0".
+constexpr const char* kBlocksKey = "deepseek.blocks";
+
 struct SafeTensorsHeader {
   std::vector<TensorInfo> tensors;  ///< In the order of their bytes, which lie in the span that was parsed.
   std::map<std::string, std::string> metadata;

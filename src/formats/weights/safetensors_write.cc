@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "formats/weights/safetensors.h"
+#include "formats/weights/safetensors_header.h"
 #include "formats/weights/tensor_layout.h"
 
 namespace deepseek::formats {
@@ -22,9 +23,6 @@ base::Status check(const std::vector<TensorToWrite>& tensors) {
     const std::string name = shown_name(tensor.name);
     if (tensor.name == "__metadata__" || !base::is_utf8(tensor.name)) return fail("{} cannot be a tensor's name", name);
     if (!names.insert(tensor.name).second) return fail("tensor {} is given twice", name);
-    if (block_size(tensor.type).elements != 1) {
-      return fail("tensor {}: safetensors has no type {}; decode it first", name, dtype_name(tensor.type));
-    }
     const auto size = byte_count(tensor.type, tensor.shape);
     if (!size || *size != tensor.bytes.size()) {
       return fail("tensor {}: {} bytes do not match type {} and shape {}", name, tensor.bytes.size(),
@@ -34,16 +32,26 @@ base::Status check(const std::vector<TensorToWrite>& tensors) {
   return {};
 }
 
+bool is_blocks(DType type) { return block_size(type).elements != 1; }
+
+// Bytes of one element as the file counts them: blocks are written as bytes.
+int64_t element_bytes(DType type) { return is_blocks(type) ? 1 : block_size(type).bytes; }
+
 // Wide types first, then by name: every tensor is aligned to its type, and the order of the input does not matter.
 Tensors in_file_order(Tensors tensors) {
   std::sort(tensors.begin(), tensors.end(), [](const TensorToWrite* a, const TensorToWrite* b) {
-    const int64_t a_size = block_size(a->type).bytes, b_size = block_size(b->type).bytes;
+    const int64_t a_size = element_bytes(a->type), b_size = element_bytes(b->type);
     return a_size != b_size ? a_size > b_size : a->name < b->name;
   });
   return tensors;
 }
 
-std::string header_text(const Tensors& tensors, const Metadata& metadata) {
+std::string header_text(const Tensors& tensors, Metadata metadata) {
+  auto blocks = nlohmann::json::object();
+  for (const auto* tensor : tensors) {
+    if (is_blocks(tensor->type)) blocks[tensor->name] = dtype_name(tensor->type);
+  }
+  if (!blocks.empty()) metadata[kBlocksKey] = blocks.dump();
   auto header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   // Appended as text: ordered_json looks every key up among all before it.
@@ -53,8 +61,10 @@ std::string header_text(const Tensors& tensors, const Metadata& metadata) {
   for (const auto* tensor : tensors) {
     const uint64_t end = offset + tensor->bytes.size();
     nlohmann::ordered_json entry;
-    entry["dtype"] = dtype_name(tensor->type);
-    entry["shape"] = tensor->shape;
+    auto shape = tensor->shape;
+    if (is_blocks(tensor->type)) shape.back() = shape.back() / block_size(tensor->type).elements * block_size(tensor->type).bytes;
+    entry["dtype"] = dtype_name(is_blocks(tensor->type) ? DType::kU8 : tensor->type);
+    entry["shape"] = shape;
     entry["data_offsets"] = {offset, end};
     if (text.size() > 1) text += ',';
     text += nlohmann::json(tensor->name).dump() + ':' + entry.dump();

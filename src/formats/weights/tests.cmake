@@ -1,3 +1,3 @@
-foreach(test dequantize gguf safetensors)
+foreach(test dequantize gguf quantize safetensors)
   deepseek_test(formats weights/${test}_test)
 endforeach()

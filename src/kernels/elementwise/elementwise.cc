@@ -186,6 +186,42 @@ DEEPSEEK_VECTOR_CLONES float sum_of_exponentials(const float* x, float shift, in
   return sum;
 }
 
+// Of exp(p - shift): their sum, and their sum times p - q - distance.
+DEEPSEEK_VECTOR_CLONES static void weighted_distance(const float* p, const float* q, float shift, float distance, int64_t n, double& sum, double& weighted) {
+  constexpr int64_t kPiece = 4096;  // f32 inside, f64 above
+  sum = weighted = 0;
+  for (int64_t begin = 0; begin < n; begin += kPiece) {
+    const int64_t end = begin + kPiece < n ? begin + kPiece : n;
+    float sums[16] = {}, distances[16] = {};
+    int64_t i = begin;
+    for (; i + 16 <= end; i += 16) {
+      for (int64_t j = 0; j < 16; ++j) {
+        const float e = fast_exp(p[i + j] - shift);
+        sums[j] += e;
+        distances[j] += e * (p[i + j] - q[i + j] - distance);
+      }
+    }
+    for (; i < end; ++i) {
+      const float e = fast_exp(p[i] - shift);
+      sums[0] += e;
+      distances[0] += e * (p[i] - q[i] - distance);
+    }
+    for (int64_t j = 0; j < 16; ++j) {
+      sum += sums[j];
+      weighted += distances[j];
+    }
+  }
+}
+
+double divergence_row(const float* p, const float* q, int64_t n) {
+  const float best_p = largest(p, n), best_q = largest(q, n);
+  double sum_p = 0, weighted = 0, sum_q = 0, unused = 0;
+  // log(P / Q) = (p - best_p - log sum_p) - (q - best_q - log sum_q): the difference of the largest values is taken out first.
+  weighted_distance(p, q, best_p, best_p - best_q, n, sum_p, weighted);
+  weighted_distance(q, q, best_q, 0.0f, n, sum_q, unused);
+  return weighted / sum_p - std::log(sum_p) + std::log(sum_q);
+}
+
 DEEPSEEK_VECTOR_CLONES void add_row(float* x, const float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] += y[i];
 }

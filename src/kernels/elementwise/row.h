@@ -35,6 +35,8 @@ float largest(const float* x, int64_t n);
 int64_t index_of_largest(const float* x, int64_t n);
 /// Sum of exp(x - shift).
 float sum_of_exponentials(const float* x, float shift, int64_t n);
+/// Kullback-Leibler divergence of softmax(q) from softmax(p), nats: sum of P log(P / Q), in one pass each after their largest values.
+double divergence_row(const float* p, const float* q, int64_t n);
 /// x += y
 void add_row(float* x, const float* y, int64_t n);
 

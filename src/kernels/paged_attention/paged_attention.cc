@@ -16,6 +16,10 @@ namespace deepseek::kernels {
 namespace {
 
 std::string never() { return ""; }
+std::string without_avx2() {
+  const auto& f = hardware::cpu().features;
+  return f.avx2 && f.fma ? "" : "the processor has no AVX2 with FMA";
+}
 std::string without_avx512() {
   const auto& f = hardware::cpu().features;
   return f.avx512f && f.avx512bw && f.avx512vl && f.avx512_bf16 ? "" : "the processor has no AVX-512 BF16";
@@ -24,6 +28,7 @@ std::string without_avx512() {
 constexpr std::array kKernels{
 #if defined(__x86_64__)
     AttentionKernel{"avx512", without_avx512, attend_page_avx512},
+    AttentionKernel{"avx2", without_avx2, attend_page_avx2},
 #endif
     AttentionKernel{"reference", never, attend_page_reference},
 };

@@ -35,7 +35,7 @@ struct QueryTile {
 
 /// Adds the keys of one page, positions [64 i, 64 i + 64), to a tile.
 struct AttentionKernel {
-  const char* name;  ///< "avx512", "reference"
+  const char* name;  ///< "avx512", "avx2", "reference"
   std::string (*declines)();
   void (*page)(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
 };

@@ -36,11 +36,6 @@ Result<DecoderCheckpoint> DecoderCheckpoint::open(const base::fs::path& path) {
     auto config = decoder_config_from_gguf(*gguf);
     if (!config) return pass(config);
     out.config_ = std::move(*config);
-    if (gguf->find("rope_freqs.weight") != nullptr) {
-      // Llama 3's stretched frequencies are stored as factors; the rule that made them is fixed.
-      out.config_.rope.scaling = "llama3";
-      out.config_.rope.factor = out.config_.max_position_embeddings > 8192 && out.config_.num_layers <= 28 ? 32.0 : 8.0;
-    }
     out.find_ = [file = gguf.get()](const std::string& name) { return file->find(name); };
     out.file_of_ = [file = gguf.get()](const formats::TensorInfo&) -> const base::MappedFile& { return file->file(); };
     out.owner_ = std::move(gguf);
@@ -72,20 +67,32 @@ Result<const formats::TensorInfo*> DecoderCheckpoint::named(const std::string& n
 }
 
 Result<const formats::TensorInfo*> DecoderCheckpoint::top(const std::string& module, const std::vector<int64_t>& shape) const {
-  if (gguf_) return named(gguf_names().at(module) + ".weight", shape);
+  if (gguf_) return named(gguf_tensor_name(config_, module), shape);
   return named((module == "lm_head" ? prefix_.substr(0, prefix_.size() - 6) : prefix_) + module + ".weight", shape);
 }
 
 Result<const formats::TensorInfo*> DecoderCheckpoint::layer(int64_t index, const std::string& module, const std::vector<int64_t>& shape,
                                                             const char* kind) const {
   if (!gguf_) return named(fmt::format("{}layers.{}.{}.{}", prefix_, index, module, kind), shape);
-  const std::string name = module != "post_attention_layernorm" ? gguf_names().at(module) : config_.post_norms ? "post_attention_norm" : "ffn_norm";
-  return named(fmt::format("blk.{}.{}.{}", index, name, kind), shape);
+  return named(gguf_tensor_name(config_, module, index, kind), shape);
 }
 
-int64_t DecoderCheckpoint::interleaved_heads(const std::string& module) const {
-  if (!gguf_ || config_.family != DecoderFamily::kLlama) return 0;
-  return module == "self_attn.q_proj" ? config_.num_heads : module == "self_attn.k_proj" ? config_.num_kv_heads : 0;
+int64_t DecoderCheckpoint::interleaved_heads(const std::string& module) const { return gguf_ ? gguf_interleaved_heads(config_, module) : 0; }
+
+std::string gguf_tensor_name(const DecoderConfig& config, const std::string& module, int64_t layer, const char* kind) {
+  const std::string name = module != "post_attention_layernorm" ? gguf_names().at(module) : config.post_norms ? "post_attention_norm" : "ffn_norm";
+  return layer < 0 ? fmt::format("{}.{}", name, kind) : fmt::format("blk.{}.{}.{}", layer, name, kind);
+}
+
+int64_t gguf_interleaved_heads(const DecoderConfig& config, const std::string& module) {
+  if (config.family != DecoderFamily::kLlama) return 0;
+  return module == "self_attn.q_proj" ? config.num_heads : module == "self_attn.k_proj" ? config.num_kv_heads : 0;
+}
+
+int64_t interleaved_row(int64_t row, int64_t rows, int64_t heads) {
+  if (heads == 0) return row;
+  const int64_t dim = rows / heads, head = row / dim, within = row % dim, half = dim / 2;
+  return head * dim + within % half * 2 + within / half;
 }
 
 void DecoderCheckpoint::release(const formats::TensorInfo& info) const {

@@ -46,6 +46,13 @@ class DecoderCheckpoint {
   std::function<const base::MappedFile&(const formats::TensorInfo&)> file_of_;
 };
 
+/// The name of a module's tensor in a GGUF; layer -1: above the layers.
+[[nodiscard]] std::string gguf_tensor_name(const DecoderConfig& config, const std::string& module, int64_t layer = -1, const char* kind = "weight");
+/// As DecoderCheckpoint::interleaved_heads(), for any GGUF of this configuration.
+[[nodiscard]] int64_t gguf_interleaved_heads(const DecoderConfig& config, const std::string& module);
+/// The row of such a tensor that is `row` in order.
+[[nodiscard]] int64_t interleaved_row(int64_t row, int64_t rows, int64_t heads);
+
 /// A layer from its modules, whatever its members hold: linear(module, out, in, has_bias) gives each product in this order, q, k, v, o,
 /// gate, up, down, and norm(module, size) each norm that the family has.
 template <typename Layer, typename Linear, typename Norm>

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "formats/weights/gguf.h"
+#include "models/decoder/families.h"
 
 namespace deepseek::models {
 namespace {
@@ -12,21 +12,6 @@ namespace {
 using base::fail;
 using base::Result;
 using json = nlohmann::ordered_json;
-
-struct FamilyRow {
-  DecoderFamily family;
-  const char* name;
-  const char* architecture;  // of the written config.json
-  const char* model_type;
-};
-constexpr std::array<FamilyRow, 5> kFamilies{{{DecoderFamily::kLlama, "llama", "LlamaForCausalLM", "llama"},
-                                              {DecoderFamily::kQwen2, "qwen2", "Qwen2ForCausalLM", "qwen2"},
-                                              {DecoderFamily::kQwen3, "qwen3", "Qwen3ForCausalLM", "qwen3"},
-                                              {DecoderFamily::kGemma2, "gemma2", "Gemma2ForCausalLM", "gemma2"},
-                                              {DecoderFamily::kGemma3, "gemma3", "Gemma3ForCausalLM", "gemma3_text"}}};
-constexpr const char* kSupported = "llama, qwen2, qwen3, gemma2, gemma3";
-
-const FamilyRow& row_of(DecoderFamily family) { return kFamilies[static_cast<size_t>(family)]; }
 
 // A field that may be absent or null; its type was checked by check_types().
 template <typename T>
@@ -69,7 +54,8 @@ double llama3_frequency(double frequency, const RopeConfig& rope) {
 
 // What the configuration asks for and this decoder would compute wrongly.
 base::Status check_supported(const json& j, bool gemma) {
-  if (const auto found = j.find("quantization_config"); found != j.end() && found->is_object()) {
+  if (const auto found = j.find("quantization_config"); found != j.end() && found->is_object() &&
+      value_or<std::string>(*found, "quant_method", "?") != kBlocksMethod) {
     return fail("weights quantised by '{}' are not supported; use the model's plain copy or a .gguf",
                 value_or<std::string>(*found, "quant_method", "?"));
   }
@@ -80,44 +66,6 @@ base::Status check_supported(const json& j, bool gemma) {
     if (!known) return fail("{} '{}' is not supported; a model of this kind has {}", key, asked, gemma ? "gelu_pytorch_tanh" : "silu");
   }
   return {};
-}
-
-base::Status check(const DecoderConfig& c) {
-  const std::array<std::pair<const char*, int64_t>, 8> sizes{{{"vocab_size", c.vocab_size}, {"hidden_size", c.hidden_size},
-      {"intermediate_size", c.intermediate_size}, {"num_hidden_layers", c.num_layers}, {"num_attention_heads", c.num_heads},
-      {"num_key_value_heads", c.num_kv_heads}, {"head_dim", c.head_dim}, {"max_position_embeddings", c.max_position_embeddings}}};
-  for (const auto& [name, value] : sizes) {
-    if (value <= 0) return fail("{} is {}; a decoder needs a positive size there", name, value);
-    if (value > (int64_t{1} << 31)) return fail("{} is {}, more than any model has", name, value);
-  }
-  if (c.num_layers > 4096) return fail("num_hidden_layers is {}, more than any model has", c.num_layers);
-  if (c.num_heads % c.num_kv_heads != 0) {
-    return fail("num_attention_heads {} is no multiple of num_key_value_heads {}", c.num_heads, c.num_kv_heads);
-  }
-  if (c.head_dim % 2 != 0) return fail("head_dim {} is odd; rotary embedding needs pairs", c.head_dim);
-  if (!(c.rms_norm_eps > 0 && c.rms_norm_eps < 1)) return fail("rms_norm_eps {} is not in (0, 1)", c.rms_norm_eps);
-  if (!(c.rope.theta > 0) || !(c.rope_sliding.theta > 0)) return fail("rope_theta must be positive");
-  if (!(c.attention_softcap >= 0) || !(c.final_softcap >= 0)) return fail("a soft cap of the logits must be positive");
-  if (c.sliding_window < 0) return fail("sliding_window is {}; it must be positive", c.sliding_window);
-  return {};
-}
-
-// What a family implies, whatever the configuration says of sizes.
-void apply_family(DecoderConfig& c) {
-  const bool gemma = c.family == DecoderFamily::kGemma2 || c.family == DecoderFamily::kGemma3;
-  c.norm_plus_one = c.post_norms = c.gelu = gemma;
-  c.qk_norm = c.family == DecoderFamily::kQwen3 || c.family == DecoderFamily::kGemma3;
-  if (gemma) c.embedding_scale = std::sqrt(static_cast<double>(c.hidden_size));
-}
-
-// Layers that slide: every other one in Gemma 2, all but each `pattern`-th in Gemma 3.
-void default_sliding(DecoderConfig& c, int64_t pattern) {
-  c.sliding.assign(c.num_layers, false);
-  if (c.sliding_window <= 0) return;
-  for (int64_t i = 0; i < c.num_layers; ++i) {
-    if (c.family == DecoderFamily::kGemma2) c.sliding[i] = i % 2 == 0;
-    if (c.family == DecoderFamily::kGemma3) c.sliding[i] = pattern > 0 && (i + 1) % pattern != 0;
-  }
 }
 
 Result<RopeConfig> rope_from(const json& parameters, RopeConfig rope) {
@@ -214,13 +162,12 @@ std::vector<float> rope_frequencies(const RopeConfig& rope, int64_t dim) {
   for (int64_t i = 0; i < dim / 2; ++i) {
     double frequency = std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
     if (rope.scaling == "linear") frequency /= rope.factor;
-    if (rope.scaling == "llama3") frequency = llama3_frequency(frequency, rope);
+    if (!rope.factors.empty()) frequency /= static_cast<double>(rope.factors[static_cast<size_t>(i)]);
+    else if (rope.scaling == "llama3") frequency = llama3_frequency(frequency, rope);
     values.push_back(static_cast<float>(frequency));
   }
   return values;
 }
-
-const char* family_name(DecoderFamily family) { return row_of(family).name; }
 
 int64_t DecoderConfig::parameters() const {
   const int64_t q = num_heads * head_dim, kv = num_kv_heads * head_dim;
@@ -258,7 +205,7 @@ Result<DecoderConfig> decoder_config_from_json(const json& outer) {
   c.attention_output_bias = bias && c.family != DecoderFamily::kQwen2;
   c.mlp_bias = value_or(j, "mlp_bias", false);
   apply_family(c);
-  if (auto valid = check(c); !valid) return pass(valid);
+  if (auto valid = check_sizes(c); !valid) return pass(valid);
   if (gemma && !(value_or(j, "query_pre_attn_scalar", 256.0) > 0)) return fail("query_pre_attn_scalar must be positive");
   c.attention_scale = 1.0 / std::sqrt(gemma ? value_or(j, "query_pre_attn_scalar", 256.0) : static_cast<double>(c.head_dim));
   if (gemma) {
@@ -272,62 +219,7 @@ Result<DecoderConfig> decoder_config_from_json(const json& outer) {
   if (auto sliding = read_sliding(j, c); !sliding) return pass(sliding);
   if (auto rope = read_rope(j, c); !rope) return pass(rope);
   read_ids(j, c);
-  if (auto valid = check(c); !valid) return pass(valid);
-  return c;
-}
-
-Result<DecoderConfig> decoder_config_from_gguf(const formats::Gguf& gguf) {
-  const std::string arch = gguf.text("general.architecture");
-  DecoderConfig c;
-  bool known = false;
-  for (const auto& row : kFamilies) {
-    if (arch == row.name) {
-      c.family = row.family;
-      known = true;
-    }
-  }
-  if (!known) return fail("{}: architecture '{}' is not supported; supported are {}", gguf.file().path().string(), arch, kSupported);
-  const auto integer = [&](const char* key, int64_t fallback) { return gguf.integer(arch + "." + key, fallback); };
-  const auto number = [&](const char* key, double fallback) { return gguf.number(arch + "." + key, fallback); };
-  const auto* embedding = gguf.find("token_embd.weight");
-  c.vocab_size = embedding != nullptr && embedding->shape.size() == 2 ? embedding->shape[0] : 0;
-  c.hidden_size = integer("embedding_length", 0);
-  c.intermediate_size = integer("feed_forward_length", 0);
-  c.num_layers = integer("block_count", 0);
-  c.num_heads = integer("attention.head_count", 0);
-  c.num_kv_heads = integer("attention.head_count_kv", c.num_heads);
-  c.head_dim = integer("attention.key_length", c.num_heads > 0 ? c.hidden_size / c.num_heads : 0);
-  c.max_position_embeddings = integer("context_length", 2048);
-  c.rms_norm_eps = number("attention.layer_norm_rms_epsilon", 1e-6);
-  c.tie_word_embeddings = gguf.find("output.weight") == nullptr;
-  c.attention_bias = gguf.find("blk.0.attn_q.bias") != nullptr;
-  c.attention_output_bias = gguf.find("blk.0.attn_output.bias") != nullptr;
-  apply_family(c);
-  if (auto valid = check(c); !valid) return within(gguf.file().path().string(), valid.error());
-  // The two 27B models divide by hidden / heads instead of head_dim.
-  const bool big = (c.family == DecoderFamily::kGemma2 && c.num_layers == 46) || (c.family == DecoderFamily::kGemma3 && c.num_layers == 62);
-  c.attention_scale = 1.0 / std::sqrt(static_cast<double>(big ? c.hidden_size / c.num_heads : c.head_dim));
-  if (c.family == DecoderFamily::kGemma2) {
-    c.attention_softcap = number("attn_logit_softcapping", 50.0);
-    c.final_softcap = number("final_logit_softcapping", 30.0);
-  }
-  if (c.norm_plus_one) c.sliding_window = integer("attention.sliding_window", 0);
-  default_sliding(c, 6);
-  c.rope.theta = number("rope.freq_base", c.family == DecoderFamily::kGemma3 ? 1e6 : 10000.0);
-  const std::string scaling = gguf.text(arch + ".rope.scaling.type");
-  if (scaling == "linear") {
-    c.rope.scaling = scaling;
-    c.rope.factor = number("rope.scaling.factor", 1.0);
-  } else if (!scaling.empty() && scaling != "none") {
-    return fail("{}: rope scaling '{}' is not supported; supported are linear and llama3", gguf.file().path().string(), scaling);
-  }
-  c.rope_sliding = c.rope;
-  if (c.family == DecoderFamily::kGemma3) c.rope_sliding = RopeConfig{.theta = number("rope.freq_base_swa", 10000.0), .scaling = ""};
-  c.bos_id = gguf.integer("tokenizer.ggml.bos_token_id", -1);
-  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
-    const int64_t id = gguf.integer(key, -1);
-    if (id >= 0 && id < c.vocab_size && std::find(c.eos_ids.begin(), c.eos_ids.end(), id) == c.eos_ids.end()) c.eos_ids.push_back(id);
-  }
+  if (auto valid = check_sizes(c); !valid) return pass(valid);
   return c;
 }
 

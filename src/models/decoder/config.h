@@ -10,9 +10,13 @@
 
 namespace deepseek::formats {
 class Gguf;
+class GgufMetadata;
 }
 
 namespace deepseek::models {
+
+/// quantization_config's quant_method where safetensors hold GGUF's block types (formats::SafeTensors).
+constexpr const char* kBlocksMethod = "deepseek_blocks";
 
 enum class DecoderFamily { kLlama, kQwen2, kQwen3, kGemma2, kGemma3 };
 [[nodiscard]] const char* family_name(DecoderFamily family);
@@ -25,6 +29,7 @@ struct RopeConfig {
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
   int64_t original_max_position = 8192;
+  std::vector<float> factors;  ///< by which each wavelength is stretched, as a GGUF stores them; empty: by the rule above
 };
 
 /// What a position adds to the angle of each pair of dimensions: [dim / 2].
@@ -62,6 +67,8 @@ struct DecoderConfig {
 /// absurd sizes are refused with what is supported.
 [[nodiscard]] base::Result<DecoderConfig> decoder_config_from_json(const nlohmann::ordered_json& json);
 [[nodiscard]] base::Result<DecoderConfig> decoder_config_from_gguf(const formats::Gguf& gguf);
+/// The same as llama.cpp reads it, without general.*. Errors: what GGUF cannot say.
+[[nodiscard]] base::Status decoder_config_to_gguf(const DecoderConfig& config, formats::GgufMetadata& out);
 /// The config.json that Transformers reads back as the same model.
 [[nodiscard]] nlohmann::ordered_json decoder_config_to_json(const DecoderConfig& config, const std::string& torch_dtype);
 

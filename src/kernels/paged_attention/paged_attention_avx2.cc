@@ -1,0 +1,204 @@
+// AVX2: bf16 widened to f32 on the way; scores of 8 keys, or 8 dimensions of the result, in the lanes of a register.
+#include <immintrin.h>
+
+#include "kernels/paged_attention/implementations.h"
+
+namespace deepseek::kernels {
+namespace {
+
+constexpr int kMost = 4;  // queries at once: 4 x 2 sums leave 8 of 16 registers
+constexpr int kTiles = kPageTokens / kKeyTile, kEights = kPageTokens / 8;
+
+__m256i load(const uint16_t* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
+// Of two bf16 in each lane, the first (the lower half) and the second.
+__m256 first_of(__m256i two) { return _mm256_castsi256_ps(_mm256_slli_epi32(two, 16)); }
+__m256 second_of(__m256i two) { return _mm256_castsi256_ps(_mm256_and_si256(two, _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000u)))); }
+__m256i pair_at(const uint16_t* at) {
+  int32_t two;
+  __builtin_memcpy(&two, at, 4);
+  return _mm256_set1_epi32(two);
+}
+
+// e^x for x <= 88, as fast_exp in simd.h; NaN stays NaN.
+__m256 exponential(__m256 x) {
+  x = _mm256_max_ps(_mm256_set1_ps(-87.0f), x);
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(1.42860677e-6f), _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693145752f), x));
+  __m256 p = _mm256_set1_ps(1.38888889e-3f);
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.33333333e-3f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.16666667e-2f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.66666667e-1f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+  const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_mul_ps(p, _mm256_castsi256_ps(power));
+}
+
+// cap * tanh(x / cap) = cap * (1 - 2 / (e^(2x / cap) + 1))
+__m256 capped(__m256 x, float cap) {
+  const __m256 one = _mm256_set1_ps(1.0f);
+  const __m256 e = exponential(_mm256_min_ps(_mm256_set1_ps(40.0f), _mm256_mul_ps(x, _mm256_set1_ps(2.0f / cap))));
+  return _mm256_mul_ps(_mm256_set1_ps(cap), _mm256_sub_ps(one, _mm256_div_ps(_mm256_set1_ps(2.0f), _mm256_add_ps(e, one))));
+}
+
+// Positive values rounded to bf16, as f32.
+__m256 rounded(__m256 x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+  const __m256 result = _mm256_castsi256_ps(_mm256_and_si256(sum, _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000u))));
+  return _mm256_blendv_ps(result, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));  // NaN stays NaN
+}
+
+float largest(__m256 x) {
+  __m128 y = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  y = _mm_max_ps(y, _mm_movehl_ps(y, y));
+  return _mm_cvtss_f32(_mm_max_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+
+float sum_of(__m256 x) {
+  __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  y = _mm_add_ps(y, _mm_movehl_ps(y, y));
+  return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+
+// Lanes of positions [8 i, 8 i + 8) that lie in [from, to).
+__m256 inside(int64_t from, int64_t to, int i) {
+  const __m256i position = _mm256_add_epi32(_mm256_set1_epi32(8 * i), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  const __m256i low = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(from)), position);
+  return _mm256_castsi256_ps(_mm256_andnot_si256(low, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(to)), position)));
+}
+
+// scores[query][8 positions] of Side key tiles from `tile` on, so that few queries fill the registers too.
+template <int Queries, int Side>
+void score(const uint16_t* keys, const uint16_t* q, int64_t stride, int64_t width, int tile, __m256 (*scores)[kEights]) {
+  __m256 sum[Side][Queries][2];
+#pragma GCC unroll 4
+  for (int s = 0; s < Side; ++s) {
+#pragma GCC unroll 4
+    for (int t = 0; t < Queries; ++t) sum[s][t][0] = sum[s][t][1] = _mm256_setzero_ps();
+  }
+  const uint16_t* from = keys + tile * kKeyTile * width;
+  for (int64_t d = 0; d < width; d += 2, from += 2 * kKeyTile, q += stride) {
+#pragma GCC unroll 4
+    for (int s = 0; s < Side; ++s) {
+      const __m256i low = load(from + s * kKeyTile * width), high = load(from + s * kKeyTile * width + 16);
+      const __m256 cells[4] = {first_of(low), second_of(low), first_of(high), second_of(high)};
+#pragma GCC unroll 4
+      for (int t = 0; t < Queries; ++t) {
+        const __m256i two = pair_at(q + 2 * t);
+        const __m256 first = first_of(two), second = second_of(two);
+        sum[s][t][0] = _mm256_fmadd_ps(cells[1], second, _mm256_fmadd_ps(cells[0], first, sum[s][t][0]));
+        sum[s][t][1] = _mm256_fmadd_ps(cells[3], second, _mm256_fmadd_ps(cells[2], first, sum[s][t][1]));
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int s = 0; s < Side; ++s) {
+#pragma GCC unroll 4
+    for (int t = 0; t < Queries; ++t) {
+      scores[t][2 * (tile + s)] = sum[s][t][0];
+      scores[t][2 * (tile + s) + 1] = sum[s][t][1];
+    }
+  }
+}
+
+// out[query][d] = out * keep + p v for Side groups of 8 dimensions from d on.
+template <int Queries, int Side>
+void weigh(const uint16_t* values, const float (*p)[kPageTokens], int64_t width, int64_t begin, int64_t end, const float* keep, int64_t d, float* const* out) {
+  __m256 sum[Side][Queries];
+#pragma GCC unroll 8
+  for (int s = 0; s < Side; ++s) {
+#pragma GCC unroll 4
+    for (int t = 0; t < Queries; ++t) sum[s][t] = _mm256_mul_ps(_mm256_loadu_ps(out[t] + d + 8 * s), _mm256_set1_ps(keep[t]));
+  }
+  for (int64_t k = begin; k < end; k += 2) {
+    const uint16_t* from = values + k * width + 2 * d;
+    // What lies beyond the last position may be NaN of an earlier sequence, which a weight of 0 does not hide.
+    const bool both = k + 1 < end;
+#pragma GCC unroll 8
+    for (int s = 0; s < Side; ++s) {
+      const __m256i two = load(from + 16 * s);
+      const __m256 first = first_of(two), second = both ? second_of(two) : _mm256_setzero_ps();
+#pragma GCC unroll 4
+      for (int t = 0; t < Queries; ++t) {
+        sum[s][t] = _mm256_fmadd_ps(second, _mm256_set1_ps(p[t][k + 1]), _mm256_fmadd_ps(first, _mm256_set1_ps(p[t][k]), sum[s][t]));
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int s = 0; s < Side; ++s) {
+#pragma GCC unroll 4
+    for (int t = 0; t < Queries; ++t) _mm256_storeu_ps(out[t] + d + 8 * s, sum[s][t]);
+  }
+}
+
+// Queries [at, at + Queries) of a tile.
+template <int Queries>
+void page(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile, int64_t at) {
+  constexpr int kSide = kMost / Queries;
+  int64_t from[Queries], to[Queries], lowest = kPageTokens, highest = 0;
+  float* out[Queries];
+  for (int t = 0; t < Queries; ++t) {
+    const int64_t first = tile.first[at + t] - first_position, last = tile.last[at + t] - first_position + 1;
+    from[t] = first > 0 ? first : 0;
+    to[t] = last < kPageTokens ? last : kPageTokens;
+    out[t] = tile.out + (at + t) * width;
+    if (from[t] >= to[t]) continue;
+    lowest = from[t] < lowest ? from[t] : lowest;
+    highest = to[t] > highest ? to[t] : highest;
+  }
+  if (lowest >= highest) return;
+  const int begin = static_cast<int>(lowest / kKeyTile) / kSide * kSide, end = static_cast<int>((highest + kKeyTile - 1) / kKeyTile);
+  const int last = (end + kSide - 1) / kSide * kSide < kTiles ? (end + kSide - 1) / kSide * kSide : kTiles;
+  __m256 scores[Queries][kEights];
+  int i = begin;
+  for (; i + kSide <= last; i += kSide) score<Queries, kSide>(keys, tile.q + 2 * at, 2 * tile.count, width, i, scores);
+  for (; i < last; ++i) score<Queries, 1>(keys, tile.q + 2 * at, 2 * tile.count, width, i, scores);
+
+  alignas(32) float p[Queries][kPageTokens];
+  float keep[Queries];
+  for (int t = 0; t < Queries; ++t) {
+    const __m256 nothing = _mm256_set1_ps(-__builtin_inff());
+    __m256 most = _mm256_set1_ps(tile.best[at + t]), sum = _mm256_setzero_ps();
+    for (int e = 2 * begin; e < 2 * last; ++e) {
+      __m256 s = scores[t][e];
+      if (softcap > 0) s = capped(s, softcap);
+      scores[t][e] = _mm256_blendv_ps(nothing, s, inside(from[t], to[t], e));
+      most = _mm256_max_ps(most, scores[t][e]);
+    }
+    const float best = largest(most);
+    // A query that has seen nothing yet keeps nothing; one that sees nothing here keeps all (-inf - -inf would be NaN).
+    const bool same = tile.best[at + t] == best;
+    keep[t] = same ? 1.0f : _mm256_cvtss_f32(exponential(_mm256_set1_ps(tile.best[at + t] - best)));
+    for (int e = static_cast<int>(lowest / 8); e < (highest + 7) / 8; ++e) {
+      __m256 weight = _mm256_setzero_ps();
+      if (from[t] < to[t]) weight = _mm256_and_ps(inside(from[t], to[t], e), rounded(exponential(_mm256_sub_ps(scores[t][e], _mm256_set1_ps(best)))));
+      _mm256_store_ps(p[t] + 8 * e, weight);
+      sum = _mm256_add_ps(sum, weight);
+    }
+    tile.sum[at + t] = tile.sum[at + t] * keep[t] + sum_of(sum);
+    tile.best[at + t] = best;
+  }
+  constexpr int kWide = Queries <= 2 ? 4 : 2;
+  const int64_t pairs = lowest / 2 * 2;
+  int64_t d = 0;
+  for (; d + 8 * kWide <= width; d += 8 * kWide) weigh<Queries, kWide>(values, p, width, pairs, highest, keep, d, out);
+  for (; d < width; d += 8) weigh<Queries, 1>(values, p, width, pairs, highest, keep, d, out);
+}
+
+}  // namespace
+
+void attend_page_avx2(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile) {
+  int64_t at = 0;
+  for (; at + kMost <= tile.count; at += kMost) page<kMost>(keys, values, width, first_position, softcap, tile, at);
+  switch (tile.count - at) {
+    case 1: return page<1>(keys, values, width, first_position, softcap, tile, at);
+    case 2: return page<2>(keys, values, width, first_position, softcap, tile, at);
+    case 3: return page<3>(keys, values, width, first_position, softcap, tile, at);
+    default: return;
+  }
+}
+
+}  // namespace deepseek::kernels
