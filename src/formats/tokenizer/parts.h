@@ -36,4 +36,7 @@ struct Tokenizer::Parts {
 /// From the JSON of a tokenizer.json.
 [[nodiscard]] base::Result<std::unique_ptr<Tokenizer::Parts>> make_parts(const Json& json);
 
+/// The tokenizer.json of BERT's tokenizer, from its vocab.txt (a token a line, ids in order) and what tokenizer_config.json says.
+[[nodiscard]] base::Result<Json> describe_vocab(const std::string& vocab, const Json& config);
+
 }  // namespace deepseek::formats
