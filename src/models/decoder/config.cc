@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/weights/gguf.h"
+#include "models/bert/config.h"
 
 namespace deepseek::models {
 namespace {
@@ -204,6 +205,7 @@ Result<DecoderFamily> family_from(const json& j) {
   for (const auto& row : kFamilies) {
     if (type == row.model_type || type == row.name) return row.family;
   }
+  if (is_encoder_type(type)) return base::refuse("this model ('{}') is an encoder, it has no text to generate; name a decoder: {}", type, kSupported);
   return fail("model type '{}' is not supported; supported are {}", type, kSupported);
 }
 
@@ -285,6 +287,9 @@ Result<DecoderConfig> decoder_config_from_gguf(const formats::Gguf& gguf) {
       c.family = row.family;
       known = true;
     }
+  }
+  if (!known && is_encoder_type(arch)) {
+    return base::refuse("{}: this model ('{}') is an encoder, it has no text to generate; name a decoder: {}", gguf.file().path().string(), arch, kSupported);
   }
   if (!known) return fail("{}: architecture '{}' is not supported; supported are {}", gguf.file().path().string(), arch, kSupported);
   const auto integer = [&](const char* key, int64_t fallback) { return gguf.integer(arch + "." + key, fallback); };
