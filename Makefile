@@ -17,9 +17,10 @@ build: setup ## builds everything into build/
 	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
 	@cmake --build $(BUILD)
 
-models: build ## fetches the tokenizers and the model that tests use; what cannot be fetched is left out
+models: build ## fetches the tokenizers and the models that tests use; what cannot be fetched is left out
 	@$(PYTHON) tools/fetch_tokenizers || true
 	@DEEPSEEK_PYTHON=$(PYTHON) $(BUILD)/bin/deepseek-cli pull gemma-3-270m --quiet || echo "tests of the real model will be skipped"
+	@DEEPSEEK_PYTHON=$(PYTHON) $(BUILD)/bin/deepseek-cli pull all-minilm-l6-v2 --quiet || echo "tests of the real encoder will be skipped"
 
 test: models ## sets up, builds, runs every test
 	@ctest --test-dir $(BUILD) --output-on-failure -j2

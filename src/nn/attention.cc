@@ -195,6 +195,28 @@ at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::
   return at::cat(parts, 0);
 }
 
+std::vector<Run> runs_of_equal_length(const std::vector<int64_t>& offsets) {
+  std::vector<Run> runs;
+  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+    const int64_t length = offsets[i + 1] - offsets[i];
+    if (runs.empty() || runs.back().length != length) runs.push_back({offsets[i], 0, length});
+    ++runs.back().sequences;
+  }
+  return runs;
+}
+
+at::Tensor full_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::vector<int64_t>& offsets, double scale) {
+  std::vector<at::Tensor> parts;
+  for (const Run& run : runs_of_equal_length(offsets)) {
+    const auto by_head = [&](const at::Tensor& x) {  // [sequences, heads, length, dim]
+      return x.narrow(0, run.begin, run.sequences * run.length).unflatten(0, {run.sequences, run.length}).transpose(1, 2);
+    };
+    const at::Tensor out = at::scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), {}, 0.0, false, scale);
+    parts.push_back(out.transpose(1, 2).reshape({-1, q.size(1) * q.size(2)}));
+  }
+  return parts.size() == 1 ? parts.front() : at::cat(parts, 0);
+}
+
 at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options) {
   return one_sequence(q, k, v, options);
 }

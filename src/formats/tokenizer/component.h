@@ -69,5 +69,7 @@ struct Template {
 /// Access with an error that names the place.
 [[nodiscard]] std::string text_of(const Json& json, const char* key, const std::string& fallback = "");
 [[nodiscard]] bool flag_of(const Json& json, const char* key, bool fallback);
+/// A token's name in tokenizer_config.json: a string, or an added token's object; "" where there is neither.
+[[nodiscard]] std::string named_token(const Json& config, const char* key);
 
 }  // namespace deepseek::formats

@@ -235,6 +235,13 @@ bool flag_of(const Json& json, const char* key, bool fallback) {
   return found != json.end() && found->is_boolean() ? found->get<bool>() : fallback;
 }
 
+std::string named_token(const Json& config, const char* key) {
+  const auto found = config.find(key);
+  if (found == config.end()) return "";
+  if (found->is_string()) return found->get<std::string>();
+  return found->is_object() ? text_of(*found, "content") : "";
+}
+
 Result<std::unique_ptr<Normalizer>> make_normalizer(const Json& json) {
   if (json.is_null()) return simple([](std::string&) {});
   if (!json.is_object()) return fail("a normalizer is no object");

@@ -42,4 +42,7 @@ enum GgufTokenType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, 
 /// From the JSON of a tokenizer.json.
 [[nodiscard]] base::Result<std::unique_ptr<Tokenizer::Parts>> make_parts(const Json& json);
 
+/// The tokenizer.json of BERT's tokenizer, from its vocab.txt (a token a line, ids in order) and what tokenizer_config.json says.
+[[nodiscard]] base::Result<Json> describe_vocab(const std::string& vocab, const Json& config);
+
 }  // namespace deepseek::formats

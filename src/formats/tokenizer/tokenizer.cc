@@ -17,12 +17,40 @@ using base::Result;
 constexpr size_t kMaxFile = size_t{256} << 20;
 constexpr size_t kCachedPiece = 64;  // bytes; longer pieces hardly come twice
 
-// A name in tokenizer_config.json: a string, or an added token's object.
-std::string named_token(const Json& config, const char* key) {
-  const auto found = config.find(key);
-  if (found == config.end()) return "";
-  if (found->is_string()) return found->get<std::string>();
-  return found->is_object() ? text_of(*found, "content") : "";
+Result<Tokenizer> parse_file(const base::fs::path& file) {
+  auto text = base::read_file(file, kMaxFile);
+  if (!text) return base::pass(text);
+  auto tokenizer = Tokenizer::parse(*text);
+  if (!tokenizer) return base::within(file.string(), tokenizer.error());
+  return tokenizer;
+}
+
+// An empty object where there is none.
+Result<Json> tokenizer_config(const base::fs::path& directory) {
+  const auto file = directory / "tokenizer_config.json";
+  if (!base::fs::exists(file)) return Json::object();
+  auto text = base::read_file(file, kMaxFile);
+  if (!text) return base::pass(text);
+  auto config = base::parse_large_json(*text);
+  if (!config) return base::within(file.string(), config.error());
+  if (!config->is_object()) return base::fail("{} is no JSON object", file.string());
+  return config;
+}
+
+Result<Tokenizer> open_directory(const base::fs::path& directory, const Json& config) {
+  if (base::fs::exists(directory / "tokenizer.json")) return parse_file(directory / "tokenizer.json");
+  const auto file = directory / "vocab.txt";
+  if (!base::fs::exists(file)) {
+    return base::fail("{} has no tokenizer.json{}", directory.string(),
+                      base::fs::exists(directory / "tokenizer.model") ? "; a tokenizer.model alone is not supported, save it once with Transformers" : "");
+  }
+  auto vocab = base::read_file(file, kMaxFile);
+  if (!vocab) return base::pass(vocab);
+  auto described = describe_vocab(*vocab, config);
+  if (!described) return base::within(file.string(), described.error());
+  auto tokenizer = Tokenizer::parse(described->dump());
+  if (!tokenizer) return base::within(file.string(), tokenizer.error());
+  return tokenizer;
 }
 
 std::optional<int32_t> first_known(const Tokenizer& tokenizer, std::initializer_list<const char*> names) {
@@ -41,22 +69,11 @@ Tokenizer::~Tokenizer() = default;
 
 Result<Tokenizer> Tokenizer::open(const base::fs::path& file_or_directory) {
   const bool directory = base::fs::is_directory(file_or_directory);
-  const auto file = directory ? file_or_directory / "tokenizer.json" : file_or_directory;
-  if (directory && !base::fs::exists(file)) {
-    return base::fail("{} has no tokenizer.json{}", file_or_directory.string(),
-                      base::fs::exists(file_or_directory / "tokenizer.model") ? "; a tokenizer.model alone is not supported, save it once with Transformers" : "");
-  }
-  auto text = base::read_file(file, kMaxFile);
-  if (!text) return base::pass(text);
-  auto tokenizer = parse(*text);
-  if (!tokenizer) return base::within(file.string(), tokenizer.error());
-  const auto config_file = file.parent_path() / "tokenizer_config.json";
-  if (!directory || !base::fs::exists(config_file)) return tokenizer;
-  auto config_text = base::read_file(config_file, kMaxFile);
-  if (!config_text) return base::pass(config_text);
-  auto config = base::parse_large_json(*config_text);
-  if (!config) return base::within(config_file.string(), config.error());
-  if (!config->is_object()) return base::fail("{} is no JSON object", config_file.string());
+  if (!directory) return parse_file(file_or_directory);
+  auto config = tokenizer_config(file_or_directory);
+  if (!config) return base::pass(config);
+  auto tokenizer = open_directory(file_or_directory, *config);
+  if (!tokenizer) return tokenizer;
   auto& parts = *tokenizer->parts_;
   const auto set = [&](const char* key, std::optional<int32_t>& id) {
     if (const std::string name = named_token(*config, key); !name.empty()) {
@@ -92,6 +109,17 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
   if (!add_special_tokens) return ids;
   ids.insert(ids.begin(), parts_->around.before.begin(), parts_->around.before.end());
   ids.insert(ids.end(), parts_->around.after.begin(), parts_->around.after.end());
+  return ids;
+}
+
+std::vector<int32_t> Tokenizer::encode_truncated(std::string_view text, size_t most) const {
+  const Template& around = parts_->around;
+  const size_t framed = around.before.size() + around.after.size();
+  auto body = parts_->encode(text, true);
+  body.resize(std::min(body.size(), most > framed ? most - framed : 0));
+  std::vector<int32_t> ids = around.before;
+  ids.insert(ids.end(), body.begin(), body.end());
+  ids.insert(ids.end(), around.after.begin(), around.after.end());
   return ids;
 }
 

@@ -19,6 +19,7 @@ class GgufMetadata;
 class Tokenizer {
  public:
   /// From a `tokenizer.json` file or a directory that holds one (its tokenizer_config.json supplies bos/eos names where present).
+  /// A directory with a vocab.txt alone is read as BERT's tokenizer.
   [[nodiscard]] static base::Result<Tokenizer> open(const base::fs::path& file_or_directory);
   /// From the text of a tokenizer.json.
   [[nodiscard]] static base::Result<Tokenizer> parse(std::string_view json);
@@ -32,6 +33,8 @@ class Tokenizer {
   /// Ids of `text` (ill-formed UTF-8 is replaced by U+FFFD first). Special tokens written in the text are recognised.
   /// add_special_tokens: apply the post-processor (BOS and the like). Thread-safe.
   [[nodiscard]] std::vector<int32_t> encode(std::string_view text, bool add_special_tokens = true) const;
+  /// As encode() with special tokens, at most `most` ids: the text's tokens are cut at their end, those around it are kept.
+  [[nodiscard]] std::vector<int32_t> encode_truncated(std::string_view text, size_t most) const;
   /// As encode(), but the text is a user's: added tokens marked special are not recognised in it.
   [[nodiscard]] std::vector<int32_t> encode_plain(std::string_view text) const;
   /// Text of `ids`; unknown ids are skipped.

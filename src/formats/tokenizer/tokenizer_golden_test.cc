@@ -112,6 +112,12 @@ TEST_P(Small, EqualsHuggingFace) {
   expect_golden(*tokenizer, GetParam());
 }
 
+TEST(Vocabulary, AloneEqualsTransformers) {
+  const auto tokenizer = Tokenizer::open(kGolden / "small-vocab");
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  expect_golden(*tokenizer, "small-vocab");
+}
+
 class Real : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Golden, Real, ::testing::Values("deepseek", "qwen", "anthropic", "minilm"));
 

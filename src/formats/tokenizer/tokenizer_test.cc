@@ -3,6 +3,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
 
 #include "base/text.h"
 
@@ -152,6 +155,37 @@ TEST(Tokenizer, AHostileExpressionEnds) {
                                                      R"(,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a+)+$"},"behavior":"Isolated"})"));
   ASSERT_TRUE(tokenizer) << tokenizer.error().message;
   EXPECT_FALSE(tokenizer->encode(std::string(5'000, 'a') + "b").empty());
+}
+
+TEST(Tokenizer, TruncationCutsTheTextAndKeepsWhatStandsAroundIt) {
+  const Tokenizer tokenizer = open("small-bert.json");
+  const auto whole = tokenizer.encode("the rate of return");
+  ASSERT_GT(whole.size(), 5u);
+  EXPECT_EQ(tokenizer.encode_truncated("the rate of return", whole.size()), whole);
+  EXPECT_THAT(tokenizer.encode_truncated("the rate of return", 4), ElementsAre(whole[0], whole[1], whole[2], whole.back()));
+  EXPECT_THAT(tokenizer.encode_truncated("the rate of return", 1), ElementsAre(whole[0], whole.back()));
+}
+
+// A directory with a vocab.txt and this tokenizer_config.json.
+std::string vocab_refusal(const std::string& vocab, const std::string& config) {
+  const auto folder = base::fs::temp_directory_path() / ("deepseek-vocab-" + std::to_string(::getpid()));
+  base::fs::create_directories(folder);
+  std::ofstream(folder / "vocab.txt") << vocab;
+  std::ofstream(folder / "tokenizer_config.json") << config;
+  auto tokenizer = Tokenizer::open(folder);
+  base::fs::remove_all(folder);
+  return tokenizer ? "accepted" : tokenizer.error().message;
+}
+
+TEST(Tokenizer, AVocabularyAloneMustBeBerts) {
+  const std::string vocab = "[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\na\r\n";
+  EXPECT_EQ(vocab_refusal(vocab, "{}"), "accepted");
+  EXPECT_EQ(vocab_refusal(vocab, R"({"cls_token": {"content": "a"}})"), "accepted");
+  EXPECT_THAT(vocab_refusal(vocab, R"({"tokenizer_class": "BertJapaneseTokenizer"})"), HasSubstr("this one is for BertJapaneseTokenizer"));
+  EXPECT_THAT(vocab_refusal(vocab, R"({"cls_token": "<s>"})"), HasSubstr("the token <s> is not in this vocabulary"));
+  EXPECT_THAT(vocab_refusal("", "{}"), HasSubstr("the token [UNK] is not in this vocabulary"));
+  EXPECT_THAT(vocab_refusal("\xFF\n" + vocab, "{}"), HasSubstr("not UTF-8"));
+  EXPECT_THAT(vocab_refusal(vocab, "[]"), HasSubstr("is no JSON object"));
 }
 
 TEST(Tokenizer, ADirectoryWithoutOneSaysSo) {

@@ -1,12 +1,11 @@
 #include "models/decoder/checkpoint.h"
 
-#include <fmt/ranges.h>
-
 #include <map>
 
 #include "formats/weights/gguf.h"
 #include "formats/weights/safetensors.h"
 #include "models/decoder/load.h"
+#include "models/weights.h"
 
 namespace deepseek::models {
 namespace {
@@ -59,10 +58,7 @@ Result<DecoderCheckpoint> DecoderCheckpoint::open(const base::fs::path& path) {
 Result<const formats::TensorInfo*> DecoderCheckpoint::named(const std::string& name, const std::vector<int64_t>& shape) const {
   const auto* info = find_(name);
   if (info == nullptr) return fail("{}: tensor '{}' is missing", path_.string(), name);
-  if (info->shape != shape) {
-    return fail("{}: tensor '{}' has shape [{}], the configuration asks for [{}]", path_.string(), name, fmt::join(info->shape, ", "),
-                fmt::join(shape, ", "));
-  }
+  if (auto same = check_shape(*info, shape); !same) return base::within(path_.string(), same.error());
   return info;
 }
 

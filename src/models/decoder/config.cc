@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "models/bert/config.h"
 #include "models/decoder/families.h"
 
 namespace deepseek::models {
@@ -152,6 +153,7 @@ Result<DecoderFamily> family_from(const json& j) {
   for (const auto& row : kFamilies) {
     if (type == row.model_type || type == row.name) return row.family;
   }
+  if (is_encoder_type(type)) return base::refuse("this model ('{}') is an encoder, it has no text to generate; name a decoder: {}", type, kSupported);
   return fail("model type '{}' is not supported; supported are {}", type, kSupported);
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "formats/weights/gguf_write.h"
+#include "models/bert/config.h"
 #include "models/decoder/families.h"
 
 namespace deepseek::models {
@@ -19,6 +20,9 @@ Result<DecoderConfig> decoder_config_from_gguf(const formats::Gguf& gguf) {
       c.family = row.family;
       known = true;
     }
+  }
+  if (!known && is_encoder_type(arch)) {
+    return base::refuse("{}: this model ('{}') is an encoder, it has no text to generate; name a decoder: {}", gguf.file().path().string(), arch, kSupported);
   }
   if (!known) return fail("{}: architecture '{}' is not supported; supported are {}", gguf.file().path().string(), arch, kSupported);
   const auto integer = [&](const char* key, int64_t fallback) { return gguf.integer(arch + "." + key, fallback); };

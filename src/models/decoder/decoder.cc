@@ -24,12 +24,6 @@ at::Tensor inverse_frequencies(const RopeConfig& rope, int64_t dim) {
   return values;
 }
 
-at::Tensor tokens_tensor(const std::vector<int32_t>& tokens) {
-  at::Tensor ids = at::empty({static_cast<int64_t>(tokens.size())}, at::kLong);
-  std::copy(tokens.begin(), tokens.end(), ids.mutable_data_ptr<int64_t>());
-  return ids;
-}
-
 }  // namespace
 
 struct Decoder::Pass {
@@ -37,18 +31,6 @@ struct Decoder::Pass {
   at::Tensor positions;  // [T] i64
   KvCache* cache;
 };
-
-PackedSequences pack_sequences(const std::vector<std::vector<int32_t>>& sequences) {
-  std::vector<int32_t> tokens;
-  PackedSequences packed;
-  for (const auto& sequence : sequences) {
-    if (sequence.empty()) continue;
-    tokens.insert(tokens.end(), sequence.begin(), sequence.end());
-    packed.offsets.push_back(static_cast<int64_t>(tokens.size()));
-  }
-  packed.tokens = tokens_tensor(tokens);
-  return packed;
-}
 
 void KvCache::truncate(int64_t length) { length_ = std::clamp<int64_t>(length, 0, length_); }
 

@@ -8,16 +8,10 @@
 #include <vector>
 
 #include "models/decoder/config.h"
+#include "models/packed.h"
 #include "nn/linear.h"
 
 namespace deepseek::models {
-
-/// Sequences laid end to end; attention never crosses from one to the next.
-struct PackedSequences {
-  at::Tensor tokens;                 ///< [T] i64
-  std::vector<int64_t> offsets{0};   ///< sequence i is tokens[offsets[i], offsets[i + 1])
-};
-[[nodiscard]] PackedSequences pack_sequences(const std::vector<std::vector<int32_t>>& sequences);
 
 /// Keys and values of one sequence. Grows as needed.
 class KvCache {

@@ -1,9 +1,7 @@
 #include "models/decoder/load.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
@@ -11,11 +9,10 @@
 #include <random>
 
 #include "base/json.h"
-#include "formats/weights/convert.h"
 #include "formats/weights/gguf.h"
-#include "formats/weights/non_finite.h"
 #include "formats/weights/safetensors.h"
 #include "models/decoder/checkpoint.h"
+#include "models/weights.h"
 
 namespace deepseek::models {
 namespace {
@@ -23,29 +20,6 @@ namespace {
 using base::fail;
 using base::Result;
 namespace fs = base::fs;
-
-at::Tensor converted(const DecoderCheckpoint& checkpoint, const formats::TensorInfo& info, at::ScalarType type, base::Status& status) {
-  at::Tensor out = at::empty(info.shape, type);
-  const int64_t n = info.elements();
-  constexpr int64_t kChunk = 1 << 16;  // a multiple of every block size
-  at::parallel_for(0, (n + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> buffer(kChunk);
-    for (int64_t c = begin; c < end; ++c) {
-      const int64_t at = c * kChunk, size = std::min(kChunk, n - at);
-      float* to = type == at::kFloat ? out.mutable_data_ptr<float>() + at : buffer.data();
-      if (auto done = formats::dequantize_range(info, at, {to, static_cast<size_t>(size)}); !done) {
-        status = done;
-        return;
-      }
-      if (type == at::kBFloat16) {
-        formats::f32_to_bf16({buffer.data(), static_cast<size_t>(size)},
-                             {static_cast<uint16_t*>(out.data_ptr()) + at, static_cast<size_t>(size)});
-      }
-    }
-  });
-  checkpoint.release(info);
-  return out;
-}
 
 // llama.cpp stores q and k of Llama with the halves of each head interleaved; this undoes it.
 at::Tensor unpermuted(const at::Tensor& weight, int64_t heads) {
@@ -78,20 +52,9 @@ class Reader {
   at::Tensor get(const Result<const formats::TensorInfo*>& found, at::ScalarType type) {
     if (!status_) return {};
     if (!found) return note(tl::make_unexpected(found.error()));
-    const formats::TensorInfo& info = **found;
-    if (options_.check_weights) {
-      if (auto finite = formats::check_finite(info); !finite) return note(base::within(checkpoint_.path().string(), finite.error()));
-    }
-    const bool same = (info.type == formats::DType::kF32 && type == at::kFloat) || (info.type == formats::DType::kBF16 && type == at::kBFloat16);
-    if (same && options_.device.is_cpu() && reinterpret_cast<uintptr_t>(info.bytes.data()) % 4 == 0) {
-      // The map is private and read-only; nothing here writes to weights in place.
-      return at::from_blob(const_cast<std::byte*>(info.bytes.data()), info.shape, [owner = checkpoint_.owner()](void*) {},
-                           at::TensorOptions().dtype(type));
-    }
-    base::Status done;
-    at::Tensor tensor = converted(checkpoint_, info, type, done);
-    if (!done) return note(base::within(info.name, done.error()));
-    return tensor.to(options_.device);
+    auto tensor = read_weight(**found, {type, options_.device, options_.check_weights}, checkpoint_.owner(),
+                              [this](const formats::TensorInfo& info) { checkpoint_.release(info); });
+    return tensor ? *tensor : note(base::within(checkpoint_.path().string(), tensor.error()));
   }
   at::Tensor note(tl::unexpected<base::Error> error) {
     if (status_) status_ = std::move(error);

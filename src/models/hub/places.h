@@ -11,8 +11,6 @@ namespace deepseek::models {
 [[nodiscard]] base::fs::path hub_cache();
 /// $HF_TOKEN, $HUGGING_FACE_HUB_TOKEN, or the token file that `huggingface-cli login` writes; "" where there is none.
 [[nodiscard]] std::string hub_token();
-/// Where the packaged Gemma is assembled.
-[[nodiscard]] base::fs::path packaged_gemma();
 /// "models--owner--name".
 [[nodiscard]] std::string cache_name(const std::string& repository);
 /// True for "owner/name" made of letters, digits, '.', '-' and '_'.

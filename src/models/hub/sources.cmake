@@ -1,4 +1,4 @@
-list(APPEND DEEPSEEK_MODELS_SOURCES hub/registry.cc hub/places.cc)
+list(APPEND DEEPSEEK_MODELS_SOURCES hub/packages.cc hub/places.cc hub/registry.cc)
 if(DEEPSEEK_HUB)
   list(APPEND DEEPSEEK_MODELS_SOURCES hub/pull.cc hub/lock.cc hub/packaged.cc hub/transfer.cc)
   list(APPEND DEEPSEEK_MODELS_LIBRARIES CURL::libcurl OpenSSL::Crypto)

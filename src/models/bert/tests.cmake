@@ -1,0 +1,1 @@
+deepseek_test(models bert/bert_test)

@@ -1,0 +1,27 @@
+#include "models/packed.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+
+namespace deepseek::models {
+
+at::Tensor tokens_tensor(const std::vector<int32_t>& tokens) {
+  at::Tensor ids = at::empty({static_cast<int64_t>(tokens.size())}, at::kLong);
+  std::copy(tokens.begin(), tokens.end(), ids.mutable_data_ptr<int64_t>());
+  return ids;
+}
+
+PackedSequences pack_sequences(const std::vector<std::vector<int32_t>>& sequences) {
+  std::vector<int32_t> tokens;
+  PackedSequences packed;
+  for (const auto& sequence : sequences) {
+    if (sequence.empty()) continue;
+    tokens.insert(tokens.end(), sequence.begin(), sequence.end());
+    packed.offsets.push_back(static_cast<int64_t>(tokens.size()));
+  }
+  packed.tokens = tokens_tensor(tokens);
+  return packed;
+}
+
+}  // namespace deepseek::models
