@@ -164,8 +164,8 @@ base::Status FusedModel::prepare(std::span<const SequenceInput> inputs, Purpose 
   } else if (purpose == Purpose::kLogits) {
     grow(logits_, logit_rows_ * c.vocab_size);
   }
-  const auto resize = [](std::vector<PackedRows>& rows, int64_t count) {
-    for (auto& r : rows) r.resize(r.kind(), count, r.columns());
+  const auto resize = [this](std::vector<PackedRows>& rows, int64_t count) {
+    for (auto& r : rows) r.resize(r.kind(), count, r.columns(), kernel_for(r.kind()).width);
   };
   resize(normed_, tokens);
   resize(heads_, tokens);
@@ -200,8 +200,8 @@ const PackedRows& FusedModel::rows_for(const std::vector<PackedRows>& rows, cons
   return rows.front();
 }
 
-const kernels::MatmulKernel& FusedModel::kernel_for(const kernels::PackedFormat& format) const {
-  return *(format.is_integer() ? integer_kernel_ : format.bits == 16 ? bf16_kernel_ : f32_kernel_);
+const kernels::MatmulKernel& FusedModel::kernel_for(PackedRows::Kind kind) const {
+  return *(kind == PackedRows::Kind::kInt8 ? integer_kernel_ : kind == PackedRows::Kind::kBF16 ? bf16_kernel_ : f32_kernel_);
 }
 
 // All tiles of all products are one pool of work.

@@ -93,7 +93,8 @@ class FusedModel {
 
   PackedWeights weights_;
   std::shared_ptr<hardware::Team> team_;
-  [[nodiscard]] const kernels::MatmulKernel& kernel_for(const kernels::PackedFormat& format) const;
+  [[nodiscard]] const kernels::MatmulKernel& kernel_for(kernels::PackedRows::Kind kind) const;
+  [[nodiscard]] const kernels::MatmulKernel& kernel_for(const kernels::PackedFormat& format) const { return kernel_for(kernels::PackedRows::kind_for(format)); }
   const kernels::MatmulKernel* integer_kernel_ = nullptr;
   const kernels::MatmulKernel* bf16_kernel_ = nullptr;
   const kernels::MatmulKernel* f32_kernel_ = nullptr;

@@ -9,4 +9,9 @@ void attend_page_reference(const uint16_t* keys, const uint16_t* values, int64_t
 void attend_page_avx2(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
 void attend_page_avx512(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
 
+void attend_page_amx(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
+
+/// A short sequence beside the reference, within what rounding explains. Ignores kernel.declines.
+[[nodiscard]] bool agrees_with_reference(const AttentionKernel& kernel);
+
 }  // namespace deepseek::kernels

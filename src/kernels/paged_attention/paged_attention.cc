@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
-#include <string_view>
 #include <tuple>
 
 #include "hardware/cpu.h"
+#include "kernels/choose.h"
 #include "kernels/paged_attention/implementations.h"
 #include "kernels/simd.h"
 
@@ -25,15 +24,33 @@ std::string without_avx512() {
   return f.avx512f && f.avx512bw && f.avx512vl && f.avx512_bf16 ? "" : "the processor has no AVX-512 BF16";
 }
 
+#if defined(__x86_64__)
+constexpr int64_t kRowsFrom = 13;  // the speculation of engine/ checks 12 tokens together at most
+
+std::string without_tiles() {
+  if (!hardware::request_amx()) return "the kernel refused the tiles (arch_prctl)";
+  return agrees_with_reference({"amx", nullptr, attend_page_amx, 1}) ? "" : "AMX gave wrong results in its self-check";
+}
+
+std::string without_amx() {
+  if (!hardware::cpu().features.amx_bf16) return "the processor has no AMX bf16";
+  if (std::string reason = without_avx512(); !reason.empty()) return reason;
+  static const std::string reason = without_tiles();  // checked once
+  return reason;
+}
+#endif
+
 constexpr std::array kKernels{
 #if defined(__x86_64__)
+    AttentionKernel{"amx", without_amx, attend_page_amx, kRowsFrom},
     AttentionKernel{"avx512", without_avx512, attend_page_avx512},
     AttentionKernel{"avx2", without_avx2, attend_page_avx2},
 #endif
     AttentionKernel{"reference", never, attend_page_reference},
 };
 
-constexpr int64_t kMostQueries = 4 * QueryTile::kMost;
+constexpr int64_t kMostQueries = 4 * QueryTile::kMostSideBySide;
+static_assert(kMostQueries % QueryTile::kMost == 0);
 constexpr int64_t kFewestPagesOfPart = 4;  // below 256 keys joining costs more than it saves
 
 // What one thread needs for an item; grows to the largest and stays.
@@ -55,12 +72,8 @@ Scratch& scratch_of_thread(int64_t width) {
 std::span<const AttentionKernel> attention_kernels() { return kKernels; }
 
 const AttentionKernel& choose_attention() {
-  const char* forced = std::getenv("DEEPSEEK_FORCE_KERNEL");
-  const bool any = forced == nullptr || *forced == 0;
-  for (const auto& kernel : kKernels) {
-    if ((any || std::string_view(forced) == kernel.name) && kernel.declines().empty()) return kernel;
-  }
-  return kKernels.back();  // a name of another list: the portable form
+  const auto chosen = choose_kernel(attention_kernels());
+  return chosen ? **chosen : kKernels.back();  // a name of another list: the portable form
 }
 
 void PagedAttention::plan(std::span<const AttentionSequence> sequences, const KvPool& pool, const PagedAttentionOptions& options, int threads) {
@@ -116,21 +129,24 @@ void PagedAttention::plan(std::span<const AttentionSequence> sequences, const Kv
 void PagedAttention::run(int64_t index, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const float* q, float* out) {
   const Item& item = items_[static_cast<size_t>(index)];
   const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
-  const int64_t tiles = (item.queries + QueryTile::kMost - 1) / QueryTile::kMost, stride = options_.heads * dim_;
+  const bool rows = kernel.rows_from > 0 && sequence.count >= kernel.rows_from;
+  const int64_t most = rows ? QueryTile::kMost : QueryTile::kMostSideBySide;
+  const int64_t tiles = (item.queries + most - 1) / most, stride = options_.heads * dim_;
   Scratch& scratch = scratch_of_thread(width_);
   QueryTile tile[kTilesOfItem];
   for (int64_t i = 0; i < tiles; ++i) {
     QueryTile& t = tile[i];
-    t.count = std::min(QueryTile::kMost, item.queries - i * QueryTile::kMost);
-    uint16_t* packed = scratch.q.data() + i * QueryTile::kMost * width_;
+    t.count = std::min(most, item.queries - i * most);
+    t.rows = rows;
+    uint16_t* packed = scratch.q.data() + i * most * width_;
     t.q = packed;
-    t.out = scratch.out.data() + i * QueryTile::kMost * width_;
+    t.out = scratch.out.data() + i * most * width_;
     std::fill(t.out, t.out + t.count * width_, 0.0f);
     for (int64_t j = 0; j < t.count; ++j) {
-      const int64_t query = item.query + i * QueryTile::kMost + j, token = query / group_;
+      const int64_t query = item.query + i * most + j, token = query / group_;
       const float* from = q + (sequence.row + token) * stride + (item.head * group_ + query % group_) * dim_;
       for (int64_t d = 0; d < width_; ++d) {
-        packed[(d / 2 * t.count + j) * 2 + d % 2] = d < dim_ ? f32_to_bf16(from[d] * options_.scale) : uint16_t{0};
+        packed[rows ? j * width_ + d : (d / 2 * t.count + j) * 2 + d % 2] = d < dim_ ? f32_to_bf16(from[d] * options_.scale) : uint16_t{0};
       }
       t.last[j] = sequence.begin + token;
       t.first[j] = options_.window > 0 ? std::max<int64_t>(0, t.last[j] - options_.window + 1) : 0;
@@ -145,7 +161,7 @@ void PagedAttention::run(int64_t index, const AttentionKernel& kernel, const KvP
   }
   for (int64_t i = 0; i < tiles; ++i) {
     for (int64_t j = 0; j < tile[i].count; ++j) {
-      const int64_t query = i * QueryTile::kMost + j;
+      const int64_t query = i * most + j;
       const float* from = tile[i].out + j * width_;
       if (item.parts == 1) {
         const int64_t at = item.query + query;

@@ -23,21 +23,24 @@ struct PagedAttentionOptions {
   int64_t window = 0;       ///< keys that a query sees, its own included; 0: all before it
 };
 
-/// Up to 12 queries that share a key head. Their results so far, as an online softmax keeps them.
+/// Up to 12 queries that share a key head, side by side, or up to 16 as rows. Their results so far, as an online softmax keeps them.
 struct QueryTile {
-  static constexpr int64_t kMost = 12;
+  static constexpr int64_t kMost = 16, kMostSideBySide = 12;
   int64_t count = 0;
-  const uint16_t* q = nullptr;     ///< bf16 [width / 2][count][2], scaled
+  bool rows = false;
+  const uint16_t* q = nullptr;     ///< bf16, scaled: [width / 2][count][2], as rows [count][width]
   int64_t first[kMost], last[kMost];  ///< positions that each query sees, `last` included
   float best[kMost], sum[kMost];   ///< largest score, and sum of exp(score - best)
   float* out = nullptr;            ///< [count][width], not yet divided by sum
 };
 
-/// Adds the keys of one page, positions [64 i, 64 i + 64), to a tile.
+/// Adds the keys of one page, positions [64 i, 64 i + 64), to a tile. Implementations differ in rounding; amx gives what avx512 gives below
+/// rows_from, so that tokens which are guessed and checked together come out as they do one by one.
 struct AttentionKernel {
   const char* name;  ///< "avx512", "avx2", "reference"
   std::string (*declines)();
   void (*page)(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
+  int64_t rows_from = 0;  ///< new positions of a sequence from which on it wants its queries as rows; 0: never
 };
 [[nodiscard]] std::span<const AttentionKernel> attention_kernels();
 /// The first that does not decline; DEEPSEEK_FORCE_KERNEL=name picks one that is in this list.
@@ -46,7 +49,7 @@ struct AttentionKernel {
 /// The work of one call, cut into items that threads may take in any order. Buffers are kept from call to call.
 class PagedAttention {
  public:
-  /// Cuts: q tiles of up to 12 queries, 4 tiles an item; keys in up to `threads` parts where there are fewer items than threads.
+  /// Cuts: 48 queries an item, in tiles of up to 12 or 16; keys in up to `threads` parts where there are fewer items than threads.
   void plan(std::span<const AttentionSequence> sequences, const KvPool& pool, const PagedAttentionOptions& options, int threads);
 
   [[nodiscard]] int64_t items() const { return static_cast<int64_t>(items_.size()); }
@@ -63,7 +66,7 @@ class PagedAttention {
     int64_t part, parts;
   };
 
-  static constexpr int64_t kTilesOfItem = 4;
+  static constexpr int64_t kTilesOfItem = 4;  // of 12 queries; of 16 there are 3
   PagedAttentionOptions options_;
   std::vector<AttentionSequence> sequences_;
   std::vector<Item> items_;

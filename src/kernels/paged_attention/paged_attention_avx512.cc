@@ -6,7 +6,7 @@
 namespace deepseek::kernels {
 namespace {
 
-constexpr int kTiles = kPageTokens / kKeyTile, kMost = static_cast<int>(QueryTile::kMost);
+constexpr int kTiles = kPageTokens / kKeyTile, kMost = static_cast<int>(QueryTile::kMostSideBySide);
 
 // e^x for x <= 88, as fast_exp in simd.h; NaN stays NaN.
 __m512 exponential(__m512 x) {

@@ -9,10 +9,22 @@
 #include <limits>
 #include <random>
 
+#include "kernels/paged_attention/emulated.h"
+#include "kernels/paged_attention/implementations.h"
 #include "kernels/simd.h"
 
 namespace deepseek::kernels {
 namespace {
+
+std::string never() { return ""; }
+const AttentionKernel kEmulated{"emulated_amx", never, attend_page_emulated, 1};
+
+// Those of the list, and that of AMX on emulated tiles for any number of queries.
+std::vector<AttentionKernel> tested_kernels() {
+  std::vector<AttentionKernel> all(attention_kernels().begin(), attention_kernels().end());
+  all.push_back(kEmulated);
+  return all;
+}
 
 double rounded(double value) { return bf16_to_f32(f32_to_bf16(static_cast<float>(value))); }
 
@@ -117,7 +129,7 @@ double error(const World& world, const Call& call, const std::vector<float>& q, 
 constexpr double kBound = 2 * 0x1p-9 + 1e-4;
 
 class EveryKernel : public ::testing::TestWithParam<AttentionKernel> {};
-INSTANTIATE_TEST_SUITE_P(PagedAttention, EveryKernel, ::testing::ValuesIn(attention_kernels().begin(), attention_kernels().end()),
+INSTANTIATE_TEST_SUITE_P(PagedAttention, EveryKernel, ::testing::ValuesIn(tested_kernels()),
                          [](const auto& info) { return info.param.name; });
 
 TEST_P(EveryKernel, EqualsExactAttention) {
@@ -189,6 +201,18 @@ TEST_P(EveryKernel, APageThatHeldNanIsCleanForTheNextSequence) {
   world.pool.give_back(page);
   world.add(5);
   for (const float value : run(GetParam(), world, {{1}, {1, 1.0f, 0.0f, 0}, 1}, world.draw(16, 1.0f))) EXPECT_TRUE(std::isfinite(value));
+}
+
+TEST(PagedAttention, TheSelfCheckFindsAWrongKernel) {
+  for (const auto& kernel : tested_kernels()) {
+    if (!kernel.declines().empty()) continue;
+    EXPECT_TRUE(agrees_with_reference(kernel)) << kernel.name;
+  }
+  const auto wrong = [](const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile) {
+    attend_page_emulated(keys, values, width, first_position, softcap, tile);
+    tile.out[tile.count * width - 1] += 1.0f;
+  };
+  EXPECT_FALSE(agrees_with_reference({"wrong", nullptr, wrong, 1}));
 }
 
 TEST(KvPool, PagesRunOutAndComeBack) {

@@ -4,11 +4,11 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 
 #include "hardware/cpu.h"
+#include "kernels/choose.h"
 #include "kernels/quant_matmul/implementations.h"
 #include "kernels/simd.h"
 
@@ -30,8 +30,25 @@ std::string without_avx512(const PackedFormat& format) {
   return "";
 }
 
+#if defined(__x86_64__)
+std::string without_tiles() {
+  if (!hardware::request_amx()) return "the kernel refused the tiles (arch_prctl)";
+  return equals_reference({"amx", nullptr, multiply_amx, kTileRows}) ? "" : "AMX gave wrong results in its self-check";
+}
+
+std::string without_amx(const PackedFormat& format) {
+  const auto& f = hardware::cpu().features;
+  if (!f.amx_int8) return "the processor has no AMX int8";
+  if (!f.amx_bf16) return "the processor has no AMX bf16";
+  if (std::string reason = without_avx512(format); !reason.empty()) return reason;
+  static const std::string reason = without_tiles();  // checked once
+  return reason;
+}
+#endif
+
 constexpr std::array kKernels{
 #if defined(__x86_64__)
+    MatmulKernel{"amx", without_amx, multiply_amx, kTileRows},
     MatmulKernel{"avx512", without_avx512, multiply_avx512},
     MatmulKernel{"avx2", without_avx2, multiply_avx2},
 #endif
@@ -67,10 +84,10 @@ PackedRows::Kind PackedRows::kind_for(const PackedFormat& format) {
   return format.is_integer() ? Kind::kInt8 : format.bits == 16 ? Kind::kBF16 : Kind::kF32;
 }
 
-void PackedRows::resize(Kind kind, int64_t tokens, int64_t columns) {
+void PackedRows::resize(Kind kind, int64_t tokens, int64_t columns, int64_t most) {
   const int64_t blocks = (columns + 255) / 256 * 8;  // super formats pad to 256 columns
-  const int64_t width = std::clamp<int64_t>(tokens, 1, kMostWidth);
-  if (kind == kind_ && tokens == tokens_ && columns == columns_) return;
+  const int64_t width = std::clamp<int64_t>(tokens, 1, kind == Kind::kF32 ? kMostWidth : most);
+  if (kind == kind_ && tokens == tokens_ && columns == columns_ && width == width_) return;
   kind_ = kind;
   tokens_ = tokens;
   columns_ = columns;
@@ -81,8 +98,8 @@ void PackedRows::resize(Kind kind, int64_t tokens, int64_t columns) {
   values_.assign(static_cast<size_t>(groups() * group_bytes_), 0);
   if (kind != Kind::kInt8) return;
   const auto count = static_cast<size_t>(groups() * blocks * width);
-  units_.assign(count, 0);
-  sums_.assign(count, 0);
+  units_.assign(count + 16, 0);  // 16 are read at once
+  sums_.assign(count + 16, 0);
   starts_.assign(count, 0);
   half_starts_.assign(2 * count, 0);
 }
@@ -145,25 +162,12 @@ float PackedRows::value(int64_t token, int64_t column) const {
 
 std::span<const MatmulKernel> matmul_kernels() { return kKernels; }
 
-base::Result<const MatmulKernel*> choose_matmul(const PackedFormat& format) {
-  const char* forced = std::getenv("DEEPSEEK_FORCE_KERNEL");
-  std::string names;
-  for (const auto& kernel : kKernels) {
-    const std::string reason = kernel.declines(format);
-    if (forced == nullptr || *forced == 0) {
-      if (reason.empty()) return &kernel;
-    } else if (std::string_view(forced) == kernel.name) {
-      if (reason.empty()) return &kernel;
-      return base::refuse("DEEPSEEK_FORCE_KERNEL={}: {}", forced, reason);
-    }
-    names += (names.empty() ? "" : ", ") + std::string(kernel.name);
-  }
-  return base::refuse("DEEPSEEK_FORCE_KERNEL={} is unknown; there are {}", forced, names);
-}
+base::Result<const MatmulKernel*> choose_matmul(const PackedFormat& format) { return choose_kernel(matmul_kernels(), format); }
 
 int64_t matmul_scratch_bytes(const PackedMatrix& w) {
   // A tile as 8-bit cells, with f32 scales for each 16 columns and f32 mins for each 32.
-  return w.format().is_integer() ? w.blocks() * (kBlockColumns * kTileRows + 3 * kTileRows * 4) : 0;
+  if (w.format().is_integer()) return w.blocks() * (kBlockColumns * kTileRows + 3 * kTileRows * 4);
+  return w.format().bits == 16 ? w.blocks() * 2 * kBlockColumns * kTileRows * 2 : 0;  // two tiles
 }
 
 }  // namespace deepseek::kernels

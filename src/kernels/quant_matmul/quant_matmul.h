@@ -1,5 +1,6 @@
 // y = x w^T with packed weights. Integer weights meet activations that are rounded to int8 by blocks of 32 columns; bf16 weights
-// meet bf16 activations, f32 f32; sums are int32 inside a block and f32 above.
+// meet bf16 activations, f32 f32; sums are int32 inside a block and f32 above. What a token gives does not depend on how many are multiplied
+// together, and amx and avx512 give the same bits for integers.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ class PackedRows {
   enum class Kind { kInt8, kBF16, kF32 };
   [[nodiscard]] static Kind kind_for(const PackedFormat& format);
 
-  /// Room for `tokens` rows of `columns`; memory is kept and only grows.
-  void resize(Kind kind, int64_t tokens, int64_t columns);
+  /// Room for `tokens` rows of `columns` in groups of at most `most` (f32: kMostWidth); memory is kept and only grows.
+  void resize(Kind kind, int64_t tokens, int64_t columns, int64_t most = kMostWidth);
   /// Rounds one row, x: [columns] f32. Rows may be set by several threads at once. int8: a block is x / (max|x| / 127), to nearest
   /// even; a block with NaN or infinity gives NaN in every product.
   void set(int64_t token, const float* x);
@@ -56,11 +57,12 @@ class PackedRows {
 
 /// A way to multiply. The list is in order of preference, the reference last.
 struct MatmulKernel {
-  const char* name;  ///< "avx512", "avx2", "reference"
+  const char* name;  ///< "amx", "avx512", "avx2", "reference"
   /// Empty, or why it does not run here: "the processor has no AVX-512 VNNI".
   std::string (*declines)(const PackedFormat& format);
   /// Rows [16 * begin, 16 * end) of w for every token: out[token * stride + row], f32. scratch: scratch_bytes() of one thread.
   void (*multiply)(const PackedMatrix& w, const PackedRows& x, int64_t begin, int64_t end, float* out, int64_t stride, uint8_t* scratch);
+  int64_t width = PackedRows::kMostWidth;  ///< of the widest groups of tokens that it takes, and likes best
 };
 [[nodiscard]] std::span<const MatmulKernel> matmul_kernels();
 /// The first that does not decline; DEEPSEEK_FORCE_KERNEL=name picks one. Errors: an unknown name, one that declines.

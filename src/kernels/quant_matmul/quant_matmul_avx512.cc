@@ -12,6 +12,7 @@ constexpr int64_t kMostDirect = 4;  // tokens for which weights are unpacked on 
 // its halves. `Halves` is 2 where a scale covers 16 columns.
 template <int Bits, bool Super, bool Mins, int Halves>
 struct Packed {
+  static constexpr int kBits = Bits;
   static constexpr bool kMins = Mins;
   static constexpr int kHalves = Halves;
   static constexpr int kGroupScales = (Super ? 32 + 8 * Halves * 16 : 32) * (Mins ? 2 : 1);
@@ -217,19 +218,18 @@ void tile_of_groups(const Source& source, const PackedMatrix& w, const PackedRow
   }
 }
 
-template <int Bits, bool Super, bool Mins, int Halves>
+template <typename Source>
 void multiply_integers(const PackedMatrix& w, const PackedRows& x, int64_t begin, int64_t end, float* out, int64_t stride, uint8_t* scratch) {
-  using Source = Packed<Bits, Super, Mins, Halves>;
   for (int64_t tile = begin; tile < end; ++tile) {
     const int64_t rows = w.rows() - tile * kTileRows;
     const Source source(w, tile, nullptr);
     if (x.tokens() <= kMostDirect) {
       tile_direct(source, w, x, out + tile * kTileRows, stride, rows);
-    } else if constexpr (Bits == 8) {
+    } else if constexpr (Source::kBits == 8) {
       tile_of_groups(source, w, x, out + tile * kTileRows, stride, rows);
     } else {
       unpack_tile(source, w, scratch);
-      tile_of_groups(Unpacked<Mins, Halves>(w, tile, scratch), w, x, out + tile * kTileRows, stride, rows);
+      tile_of_groups(Unpacked<Source::kMins, Source::kHalves>(w, tile, scratch), w, x, out + tile * kTileRows, stride, rows);
     }
   }
 }
@@ -248,18 +248,28 @@ void multiply_plain(const PackedMatrix& w, const PackedRows& x, int64_t begin, i
   }
 }
 
+// Calls body.operator()<Source>() for the Packed that reads integers of this format.
+template <typename Body>
+void with_source(const PackedFormat& f, const Body& body) {
+  if (f.bits == 8) return body.template operator()<Packed<8, false, false, 1>>();
+  if (f.bits == 6) return body.template operator()<Packed<6, true, false, 2>>();
+  if (f.bits == 5 && f.super) return body.template operator()<Packed<5, true, true, 1>>();
+  if (f.bits == 5 && f.mins) return body.template operator()<Packed<5, false, true, 1>>();
+  if (f.bits == 5) return body.template operator()<Packed<5, false, false, 1>>();
+  if (f.super) return body.template operator()<Packed<4, true, true, 1>>();
+  if (f.mins) return body.template operator()<Packed<4, false, true, 1>>();
+  body.template operator()<Packed<4, false, false, 1>>();
+}
+
 }  // namespace
 
 void multiply_avx512(const PackedMatrix& w, const PackedRows& x, int64_t begin, int64_t end, float* out, int64_t stride, uint8_t* scratch) {
-  const PackedFormat& f = w.format();
-  const auto run = [&](auto* multiply) { multiply(w, x, begin, end, out, stride, scratch); };
-  if (!f.is_integer()) return multiply_plain(w, x, begin, end, out, stride);
-  if (f.bits == 8) return run(multiply_integers<8, false, false, 1>);
-  if (f.bits == 6) return run(multiply_integers<6, true, false, 2>);
-  if (f.bits == 5 && f.super) return run(multiply_integers<5, true, true, 1>);
-  if (f.bits == 5) return f.mins ? run(multiply_integers<5, false, true, 1>) : run(multiply_integers<5, false, false, 1>);
-  if (f.super) return run(multiply_integers<4, true, true, 1>);
-  return f.mins ? run(multiply_integers<4, false, true, 1>) : run(multiply_integers<4, false, false, 1>);
+  if (!w.format().is_integer()) return multiply_plain(w, x, begin, end, out, stride);
+  with_source(w.format(), [&]<typename Source>() { multiply_integers<Source>(w, x, begin, end, out, stride, scratch); });
+}
+
+void unpack_tile_avx512(const PackedMatrix& w, int64_t tile, uint8_t* scratch) {
+  with_source(w.format(), [&]<typename Source>() { unpack_tile(Source(w, tile, nullptr), w, scratch); });
 }
 
 }  // namespace deepseek::kernels

@@ -4,13 +4,28 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <random>
 
+#include "hardware/cpu.h"
+#include "kernels/quant_matmul/emulated.h"
+#include "kernels/quant_matmul/implementations.h"
+
 namespace deepseek::kernels {
 namespace {
+
+std::string f32(const PackedFormat& format) { return format.bits == 32 ? "tiles multiply no f32" : ""; }
+const MatmulKernel kEmulated{"emulated_amx", f32, multiply_emulated, 16};
+
+// Those of the list, and that of AMX on emulated tiles for any number of tokens.
+std::vector<MatmulKernel> tested_kernels() {
+  std::vector<MatmulKernel> all(matmul_kernels().begin(), matmul_kernels().end());
+  all.push_back(kEmulated);
+  return all;
+}
 
 struct Named {
   const char* name;
@@ -72,11 +87,11 @@ Weights make_weights(const PackedFormat& format, int64_t rows, int64_t columns, 
   return out;
 }
 
-PackedRows make_rows(PackedRows::Kind kind, int64_t tokens, int64_t columns, uint32_t seed) {
+PackedRows make_rows(PackedRows::Kind kind, int64_t tokens, int64_t columns, uint32_t seed, int64_t width) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   PackedRows rows;
-  rows.resize(kind, tokens, columns);
+  rows.resize(kind, tokens, columns, width);
   std::vector<float> x(static_cast<size_t>(columns));
   for (int64_t t = 0; t < tokens; ++t) {
     for (auto& v : x) v = normal(random);
@@ -99,7 +114,7 @@ std::vector<float> multiply(const MatmulKernel& kernel, const PackedMatrix& w, c
 
 class EveryFormat : public ::testing::TestWithParam<std::tuple<Named, MatmulKernel>> {};
 INSTANTIATE_TEST_SUITE_P(QuantMatmul, EveryFormat,
-                         ::testing::Combine(::testing::ValuesIn(kFormats), ::testing::ValuesIn(matmul_kernels().begin(), matmul_kernels().end())),
+                         ::testing::Combine(::testing::ValuesIn(kFormats), ::testing::ValuesIn(tested_kernels())),
                          [](const auto& info) { return std::string(std::get<0>(info.param).name) + "_" + std::get<1>(info.param).name; });
 
 TEST_P(EveryFormat, EqualsSumsInDoublePrecision) {
@@ -109,9 +124,9 @@ TEST_P(EveryFormat, EqualsSumsInDoublePrecision) {
   for (const int64_t columns : {1, 31, 32, 33, 64, 255, 256, 640, 1000}) {
     for (const int64_t rows : {1, 15, 16, 17, 40}) {
       const Weights w = make_weights(format, rows, columns, static_cast<uint32_t>(columns * 100 + rows));
-      for (const int64_t tokens : {1, 2, 3, 4, 5, 7, 11, 12, 13, 24, 29}) {
+      for (const int64_t tokens : {1, 2, 3, 4, 5, 7, 11, 12, 13, 16, 17, 24, 29, 33}) {
         if (columns > 256 && rows != 17) continue;
-        const PackedRows x = make_rows(PackedRows::kind_for(format), tokens, columns, static_cast<uint32_t>(tokens));
+        const PackedRows x = make_rows(PackedRows::kind_for(format), tokens, columns, static_cast<uint32_t>(tokens), kernel.width);
         const int64_t stride = rows + 3;
         const auto out = multiply(kernel, w.packed, x, stride);
         for (int64_t t = 0; t < tokens; ++t) {
@@ -143,9 +158,9 @@ TEST_P(EveryFormat, TokensDoNotChangeEachOther) {
   if (const std::string reason = kernel.declines(named.format); !reason.empty()) GTEST_SKIP() << reason;
   const Weights w = make_weights(named.format, 33, 512, 9);
   const auto kind = PackedRows::kind_for(named.format);
-  const auto all = multiply(kernel, w.packed, make_rows(kind, 25, 512, 4), 33);
-  for (const int64_t tokens : {1, 3, 6, 12}) {
-    const auto some = multiply(kernel, w.packed, make_rows(kind, tokens, 512, 4), 33);
+  const auto all = multiply(kernel, w.packed, make_rows(kind, 70, 512, 4, kernel.width), 33);
+  for (const int64_t tokens : {1, 3, 6, 12, 13, 16, 17, 31, 33, 64}) {
+    const auto some = multiply(kernel, w.packed, make_rows(kind, tokens, 512, 4, kernel.width), 33);
     for (size_t i = 0; i < some.size(); ++i) ASSERT_EQ(some[i], all[i]) << tokens << " tokens, output " << i;
   }
 }
@@ -164,17 +179,87 @@ TEST(QuantMatmul, NanAndInfinityAreNotHidden) {
   for (const auto& [name, format] : kFormats) {
     const Weights w = make_weights(format, 4, 256, 3);
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-      std::vector<float> x(256, 1.0f);
-      x[70] = bad;
-      PackedRows rows;
-      rows.resize(PackedRows::kind_for(format), 1, 256);
-      rows.set(0, x.data());
-      for (const auto& kernel : matmul_kernels()) {
+      for (const auto& kernel : tested_kernels()) {
         if (!kernel.declines(format).empty()) continue;
-        for (const float out : multiply(kernel, w.packed, rows, 4)) EXPECT_FALSE(std::isfinite(out)) << name << " " << kernel.name;
+        for (const int64_t tokens : {1, 19}) {
+          PackedRows rows = make_rows(PackedRows::kind_for(format), tokens, 256, 1, kernel.width);
+          std::vector<float> x(256, 1.0f);
+          x[70] = bad;
+          rows.set(tokens - 1, x.data());
+          const auto out = multiply(kernel, w.packed, rows, 4);
+          for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isfinite(out[i]), i / 4 + 1 < static_cast<size_t>(tokens)) << name << " " << kernel.name;
+        }
       }
     }
   }
+}
+
+// Sums in the one order and with the roundings that kernels with int8 products of 16 outputs share: [tokens][rows].
+std::vector<float> in_the_shared_order(const PackedMatrix& w, const PackedRows& x) {
+  const PackedFormat& f = w.format();
+  const int64_t halves = 32 / f.block;
+  std::vector<uint8_t> scratch(static_cast<size_t>(matmul_scratch_bytes(w)));
+  std::vector<float> out(static_cast<size_t>(x.tokens() * w.rows()));
+  for (int64_t r = 0; r < w.rows(); ++r) {
+    if (r % 16 == 0) unpack_tile_plain(w, r / 16, scratch.data());
+    const auto *scales = reinterpret_cast<const float*>(scratch.data() + w.blocks() * 512) + r % 16, *mins = scales + w.blocks() * halves * 16;
+    for (int64_t t = 0; t < x.tokens(); ++t) {
+      const int64_t g = t / x.width(), lane = t % x.width();
+      float total = 0;
+      for (int64_t s = 0; s < w.blocks() * halves; ++s) {
+        const int64_t unit = s / halves * x.width() + lane;
+        int32_t part = 0;
+        for (int64_t c = s * f.block; c < (s + 1) * f.block; ++c) {
+          const auto a = static_cast<int8_t>(x.values(g)[(c / 4 * x.width() + lane) * 4 + c % 4]);
+          part += (scratch[static_cast<size_t>(c / 4 * 64 + r % 16 * 4 + c % 4)] - 128) * a;
+        }
+        total = std::fma(static_cast<float>(part), scales[s * 16] * x.units(g)[unit], total);
+        if (f.mins) total = std::fma(mins[s * 16], x.sums(g)[unit], total);
+      }
+      out[static_cast<size_t>(t * w.rows() + r)] = total;
+    }
+  }
+  return out;
+}
+
+// Few tokens go from AMX to AVX-512, so that both stand in one text.
+TEST(QuantMatmul, TilesAndAvx512GiveTheSameBits) {
+  std::vector<MatmulKernel> kernels = {kEmulated};
+  for (const auto& kernel : matmul_kernels()) {
+    const std::string name = kernel.name;
+    if ((name == "amx" || name == "avx512") && kernel.declines(packed_formats::kQ8_0).empty()) kernels.push_back(kernel);
+  }
+  for (const auto& [name, format] : kFormats) {
+    if (!format.is_integer()) continue;
+    for (const int64_t columns : {1, 33, 65, 257, 640, 1000}) {
+      const Weights w = make_weights(format, 50, columns, 11);
+      for (const int64_t tokens : {1, 5, 12, 13, 16, 17, 32, 45, 70}) {
+        const auto expected = in_the_shared_order(w.packed, make_rows(PackedRows::Kind::kInt8, tokens, columns, 5, 12));
+        for (const auto& kernel : kernels) {
+          for (const int64_t width : {int64_t{12}, kernel.width}) {
+            const auto got = multiply(kernel, w.packed, make_rows(PackedRows::Kind::kInt8, tokens, columns, 5, width), 50);
+            for (size_t i = 0; i < got.size(); ++i) {
+              ASSERT_EQ(std::bit_cast<uint32_t>(got[i]), std::bit_cast<uint32_t>(expected[i]))
+                  << kernel.name << ", " << name << ", " << columns << " columns, " << tokens << " tokens, output " << i;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(QuantMatmul, TheSelfCheckFindsAWrongKernel) {
+  EXPECT_TRUE(equals_reference(kEmulated));
+  for (const auto& kernel : matmul_kernels()) {
+    if (!kernel.declines(packed_formats::kQ8_0).empty() || !kernel.declines(packed_formats::kBF16).empty()) continue;
+    EXPECT_TRUE(equals_reference(kernel)) << kernel.name;
+  }
+  const auto off_by_one = [](const PackedMatrix& w, const PackedRows& x, int64_t begin, int64_t end, float* out, int64_t stride, uint8_t* scratch) {
+    multiply_emulated(w, x, begin, end, out, stride, scratch);
+    if (w.format() == packed_formats::kQ6_K) out[36 * stride + 34] += 1;
+  };
+  EXPECT_FALSE(equals_reference({"off by one", nullptr, off_by_one, 16}));
 }
 
 TEST(QuantMatmul, KernelsAreChosenByNameAndReasonsAreGiven) {
@@ -182,6 +267,15 @@ TEST(QuantMatmul, KernelsAreChosenByNameAndReasonsAreGiven) {
   EXPECT_STREQ((*choose_matmul(packed_formats::kQ8_0))->name, "reference");
   ::setenv("DEEPSEEK_FORCE_KERNEL", "abacus", 1);
   EXPECT_THAT(choose_matmul(packed_formats::kQ8_0).error().message, ::testing::HasSubstr("abacus is unknown; there are "));
+  ::setenv("DEEPSEEK_FORCE_KERNEL", "amx", 1);
+  for (const auto& format : {packed_formats::kQ8_0, packed_formats::kBF16, packed_formats::kF32}) {
+    const auto chosen = choose_matmul(format);
+    if (chosen) {
+      EXPECT_STREQ((*chosen)->name, "amx");
+    } else if (!hardware::cpu().features.amx_int8) {
+      EXPECT_EQ(chosen.error().message, "DEEPSEEK_FORCE_KERNEL=amx: the processor has no AMX int8");
+    }
+  }
   ::unsetenv("DEEPSEEK_FORCE_KERNEL");
   EXPECT_TRUE(choose_matmul(packed_formats::kBF16));
 }
