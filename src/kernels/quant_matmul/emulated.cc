@@ -39,8 +39,8 @@ void unpack_tile_plain(const PackedMatrix& w, int64_t tile, uint8_t* scratch) {
         scales[(b * halves + h) * 16 + r] = half_at(at + 2 * r) * s;
       }
       if (!f.mins) continue;
-      const float m = f.super ? -static_cast<float>(static_cast<int8_t>(small[(8 * halves + b % 8) * 16 + r])) : 1.0f;
-      mins[b * 16 + r] = half_at(at + 32 + 2 * r) * m;
+      const float m = half_at(at + 32 + 2 * r);
+      mins[b * 16 + r] = f.super ? (0.0f - m) * static_cast<float>(static_cast<int8_t>(small[(8 * halves + b % 8) * 16 + r])) : m;
     }
   }
 }
