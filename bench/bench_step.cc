@@ -11,6 +11,7 @@
 #include "base/process.h"
 #include "hardware/memory.h"
 #include "models/adapter/adapter.h"
+#include "models/decoder/checkpoint.h"
 #include "models/decoder/load.h"
 #include "train/step.h"
 

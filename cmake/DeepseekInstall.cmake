@@ -22,6 +22,7 @@ if(TARGET deepseek-cli)
   # The program keeps finding the libtorch it was built with. Named, since INSTALL_RPATH_USE_LINK_PATH leaves out what lies in
   # the source tree, and .venv does.
   get_filename_component(_torch_library ${TORCH_LIBRARY} DIRECTORY)
-  set_target_properties(deepseek-cli PROPERTIES INSTALL_RPATH ${_torch_library} INSTALL_RPATH_USE_LINK_PATH TRUE)
+  set_target_properties(deepseek-cli-full PROPERTIES INSTALL_RPATH ${_torch_library} INSTALL_RPATH_USE_LINK_PATH TRUE)
   install(TARGETS deepseek-cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS deepseek-cli-full RUNTIME DESTINATION libexec)  # beside bin, where deepseek-cli looks for it
 endif()

@@ -97,6 +97,10 @@ std::string with_commas(uint64_t value) {
 bool is_utf8(std::string_view text) {
   size_t bad = 0;
   for (size_t at = 0; at < text.size();) {
+    if (static_cast<unsigned char>(text[at]) < 0x80) {
+      ++at;
+      continue;
+    }
     const size_t length = sequence_length(text, at, bad);
     if (length == 0) return false;
     at += length;

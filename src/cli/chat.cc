@@ -143,7 +143,7 @@ Status chat(const Arguments& a, const Context& context) {
 }  // namespace
 
 Command chat_command() {
-  return {"chat", "talk with a model", "deepseek-cli chat --model gemma-3-270m --adapter my-adapter", [](CLI::App& app, const Context& context) {
+  return {{"chat", "talk with a model", "deepseek-cli chat --model gemma-3-270m --adapter my-adapter"}, [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             add_generation_options(app, *a);
             app.add_option("--system", a->system, "a system message");

@@ -133,8 +133,7 @@ Status compress(const Arguments& a, const Context& context) {
 }  // namespace
 
 Command compress_command() {
-  return {"compress", "write a model in fewer bits", "deepseek-cli compress --model gemma-3-270m --format int4 --output gemma-int4",
-          [](CLI::App& app, const Context& context) {
+  return {kCompress, [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             app.add_option("--model", a->model, "name, directory or .gguf")->required();
             app.add_option("--format", a->format, fmt::format("{}; auto chooses for each matrix", fmt::join(engine::compress_formats(), ", ")))->required();

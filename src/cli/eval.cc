@@ -13,7 +13,6 @@
 #include "engine/generator.h"
 #include "engine/perplexity.h"
 #include "formats/dataset/dataset.h"
-#include "models/model.h"
 #include "models/prompt.h"
 
 namespace deepseek::cli {
@@ -23,7 +22,7 @@ using base::Status;
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string model, adapter, dataset, text, split, reference, dtype = "auto";
+  std::string model, adapter, dataset, text, split, reference, dtype = "auto", device = "cpu";
   int64_t limit = 0, max_new_tokens = 128, window = 0, stride = 0;
   bool no_generate = false;
 };
@@ -53,7 +52,7 @@ Status text_perplexity(const Arguments& a, const LoadedModel& model, const Conte
 
 // How far the model lies from another one on the same text.
 Status text_divergence(const Arguments& a, const LoadedModel& model, const Context& context, Json& out) {
-  auto reference = load_for_inference(a.reference, {.threads = context.threads});
+  auto reference = load_for_inference(a.reference, {.device = a.device, .threads = context.threads}, context);
   if (!reference) return base::pass(reference);
   auto text = base::read_file(a.text, size_t{256} << 20);
   if (!text) return base::pass(text);
@@ -165,7 +164,7 @@ Status evaluate(const Arguments& a, const Context& context) {
     out["dataset"] = a.dataset;
     out["rows"] = examples.size();
   }
-  auto model = load_for_inference(a.model, {.dtype = a.dtype, .adapter = a.adapter, .threads = context.threads});
+  auto model = load_for_inference(a.model, {.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads}, context);
   if (!model) return base::pass(model);
   if (!a.text.empty()) {
     const auto measure = a.reference.empty() ? text_perplexity : text_divergence;
@@ -183,7 +182,7 @@ Status evaluate(const Arguments& a, const Context& context) {
 }  // namespace
 
 Command eval_command() {
-  return {"eval", "measure a model on questions or text", "deepseek-cli eval --model gemma-3-270m --dataset data/finance_qa.json --split test",
+  return {{"eval", "measure a model on questions or text", "deepseek-cli eval --model gemma-3-270m --dataset data/finance_qa.json --split test"},
           [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             app.add_option("--model", a->model, "name, directory or .gguf")->required();
@@ -198,6 +197,7 @@ Command eval_command() {
             app.add_option("--window", a->window, "tokens of context for --text; 0: up to 2,048")->capture_default_str();
             app.add_option("--stride", a->stride, "tokens between windows; 0: half of one")->capture_default_str();
             app.add_option("--dtype", a->dtype, "auto, f32 or bf16")->capture_default_str();
+            app.add_option("--device", a->device, "cpu, or cuda: by libtorch's operators")->capture_default_str();
             return std::function<Status()>([a, &context] { return evaluate(*a, context); });
           }};
 }

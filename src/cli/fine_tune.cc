@@ -516,8 +516,7 @@ class FineTuneRun {
 }  // namespace
 
 Command fine_tune_command() {
-  return {"fine-tune", "train a LoRA adapter on a dataset, with a curriculum",
-          "deepseek-cli fine-tune --model deepseek-7b --dataset finance_qa.json --lora_rank 16 --curriculum_steps 5", [](CLI::App& app, const Context& context) {
+  return {kFineTune, [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             add_options(app, *a);
             return std::function<Status()>([a, &context] { return FineTuneRun(*a, context).go(); });

@@ -88,7 +88,7 @@ Status generate(const Arguments& a, const Context& context) {
 }  // namespace
 
 Command generate_command() {
-  return {"generate", "continue a prompt or answer a question", "deepseek-cli generate --model gemma-3-270m --prompt \"A bond is\"",
+  return {{"generate", "continue a prompt or answer a question", "deepseek-cli generate --model gemma-3-270m --prompt \"A bond is\""},
           [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             add_generation_options(app, *a);

@@ -7,7 +7,7 @@
 namespace deepseek::cli {
 
 Command hardware_command() {
-  return {"hardware", "describe this machine", "deepseek-cli hardware --measure", [](CLI::App& app, const Context& context) {
+  return {{"hardware", "describe this machine", "deepseek-cli hardware --measure"}, [](CLI::App& app, const Context& context) {
             auto measure = std::make_shared<bool>(false);
             app.add_flag("--measure", *measure, "measure the memory's bandwidth too (a second)");
             return std::function<base::Status()>([measure, &context]() -> base::Status {

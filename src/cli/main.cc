@@ -1,3 +1,8 @@
+// deepseek-cli: runs models without libtorch.
 #include "cli/command.h"
 
-int main(int argc, char** argv) { return deepseek::cli::run(argc, argv); }
+int main(int argc, char** argv) {
+  using namespace deepseek::cli;
+  return run(argc, argv,
+             {.commands = {pull_command(), {kFineTune}, {kMerge}, {kCompress}, generate_command(), chat_command(), eval_command(), hardware_command()}});
+}

@@ -67,8 +67,7 @@ Status merge(const Arguments& a, const Context& context) {
 }  // namespace
 
 Command merge_command() {
-  return {"merge", "write a model with its adapter merged in", "deepseek-cli merge --model gemma-3-270m --adapter my-adapter --output merged",
-          [](CLI::App& app, const Context& context) {
+  return {kMerge, [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             app.add_option("--model", a->model, "name, directory or .gguf")->required();
             app.add_option("--adapter", a->adapter, "a PEFT adapter's directory")->required();

@@ -60,7 +60,7 @@ Status pull(Arguments& a, const Context& context) {
 }  // namespace
 
 Command pull_command() {
-  return {"pull", "download a model, or list the known ones", "deepseek-cli pull gemma-3-270m", [](CLI::App& app, const Context& context) {
+  return {{"pull", "download a model, or list the known ones", "deepseek-cli pull gemma-3-270m"}, [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             app.add_option("model", a->model, "a known name, or owner/name on the hub");
             app.add_flag("--list", a->list, "show the known names and what is here");

@@ -1,6 +1,4 @@
 // From the command line to a command and back to an exit code: 0 done, 1 the work failed, 2 the request was wrong.
-#include <ATen/Parallel.h>
-#include <c10/util/Exception.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +8,7 @@
 #include <cstring>
 #include <memory>
 
+#include "base/files.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "base/signals.h"
@@ -29,6 +28,7 @@ using base::Status;
 
 constexpr int kDone = 0, kFailed = 1, kWrong = 2;
 bool output_failed = false;
+char** arguments_of_program = nullptr;
 
 // "--lora-rank=4" and "--lora-rank" become "--lora_rank..."; values stay as they are.
 std::vector<std::string> normalized(int argc, char** argv) {
@@ -68,7 +68,7 @@ std::vector<std::string> option_names(const CLI::App& app) {
 }
 
 // CLI11 says what is wrong; a misspelt option or command gets the nearest right one too.
-std::string explained(const CLI::App& app, const CLI::ParseError& error, const std::vector<std::string>& arguments) {
+std::string explained(const CLI::App& app, const Program& program, const CLI::ParseError& error, const std::vector<std::string>& arguments) {
   const CLI::App* chosen = &app;
   for (const auto* command : app.get_subcommands()) chosen = command;
   const auto known = option_names(*chosen);
@@ -77,7 +77,7 @@ std::string explained(const CLI::App& app, const CLI::ParseError& error, const s
     const std::string name = argument.substr(0, argument.find('='));
     if (chosen == &app && !name.starts_with('-')) {
       std::vector<std::string> names;
-      for (const auto& command : commands()) names.emplace_back(command.name);
+      for (const auto& command : program.commands) names.emplace_back(command.name);
       if (std::find(names.begin(), names.end(), name) != names.end()) break;
       const std::string near = base::nearest(name, names);
       return fmt::format("there is no command '{}'{}; \"deepseek-cli --help\" lists them", name, near.empty() ? "" : ", did you mean '" + near + "'?");
@@ -104,8 +104,6 @@ int report(const Status& status) {
 int guarded(const std::function<Status()>& work) {
   try {
     return report(work());
-  } catch (const c10::Error& error) {
-    base::log_error(first_line(error.what_without_backtrace()));
   } catch (const std::bad_alloc&) {
     base::log_error("there is not enough memory for this");
   } catch (const std::exception& error) {
@@ -114,13 +112,13 @@ int guarded(const std::function<Status()>& work) {
   return kFailed;
 }
 
-Status set_threads(int threads) {
+Status set_threads(int threads, const Program& program) {
   if (threads < 0 || threads > 1024) return base::refuse("--threads is {}; use 1 to {}, or 0 for all cores", threads, hardware::cpu().threads());
-  at::set_num_threads(threads > 0 ? threads : hardware::cpu().compute_threads());
+  if (program.set_threads) program.set_threads(threads > 0 ? threads : hardware::cpu().compute_threads());
   return {};
 }
 
-// libtorch takes 70 ms to unload, which a short answer would notice. Not after fine-tune: MPI ends when the program does.
+// Unloading libtorch takes 70 ms, and giving a model's memory back some more. Not after fine-tune: MPI ends when the program does.
 void leave([[maybe_unused]] int code) {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   std::fflush(nullptr);
@@ -128,29 +126,37 @@ void leave([[maybe_unused]] int code) {
 #endif
 }
 
-struct Program {
+// The command that was asked for, where it is one of deepseek-cli-full.
+bool belongs_to_full(const std::vector<std::string>& arguments, const Program& program) {
+  const auto named = std::find_if(arguments.begin(), arguments.end(), [](const auto& argument) { return !argument.starts_with('-'); });
+  return named != arguments.end() &&
+         std::any_of(program.commands.begin(), program.commands.end(), [&](const auto& command) { return !command.setup && *named == command.name; });
+}
+
+struct Invocation {
   CLI::App app{"deepseek-cli: fine-tune, run and inspect language models on this machine"};
   Context context;
   std::function<Status()> chosen;
   bool openmp = false;
 };
 
-void build(Program& program) {
-  auto& app = program.app;
+void build(Invocation& invocation, const Program& program) {
+  auto& app = invocation.app;
   app.name("deepseek-cli");
   app.set_version_flag("--version", std::string("deepseek-cli ") + DEEPSEEK_VERSION);
   app.require_subcommand(1);
   app.footer("Each command has its own help: deepseek-cli COMMAND --help");
-  for (const auto& command : commands()) {
+  for (const auto& command : program.commands) {
     auto* sub = app.add_subcommand(command.name, command.purpose);
+    if (!command.setup) continue;
     sub->footer(std::string("Example:\n  ") + command.example);
-    sub->add_flag("--json", program.context.json, "print one JSON object");
-    sub->add_flag("--quiet", program.context.quiet, "only results and errors");
-    sub->add_option("--threads", program.context.threads, "0: one for each core");
-    auto work = command.setup(*sub, program.context);
-    sub->callback([&program, work, openmp = command.openmp] {
-      program.chosen = work;
-      program.openmp = openmp;
+    sub->add_flag("--json", invocation.context.json, "print one JSON object");
+    sub->add_flag("--quiet", invocation.context.quiet, "only results and errors");
+    sub->add_option("--threads", invocation.context.threads, "0: one for each core");
+    auto work = command.setup(*sub, invocation.context);
+    sub->callback([&invocation, work, openmp = command.openmp] {
+      invocation.chosen = work;
+      invocation.openmp = openmp;
     });
   }
 }
@@ -166,27 +172,39 @@ bool Context::print(const std::string& text) const {
   return false;
 }
 
-int run(int argc, char** argv) {
+Status become_full() {
+  std::error_code error;
+  const auto self = base::fs::read_symlink("/proc/self/exe", error);
+  const auto full = (self.parent_path().parent_path() / "libexec" / "deepseek-cli-full").string();
+  std::fflush(nullptr);
+  if (!error) ::execv(full.c_str(), arguments_of_program);
+  return base::fail("cannot start {}, which does what needs libtorch: {}; install both programs", full, std::strerror(errno));
+}
+
+int run(int argc, char** argv, const Program& program) {
   base::install_signal_handlers();
-  Program program;
-  build(program);
-  program.context.command_line = quoted_line(argc, argv);
+  arguments_of_program = argv;
   auto arguments = normalized(argc, argv);
+  if (belongs_to_full(arguments, program)) return report(become_full());
+  Invocation invocation;
+  build(invocation, program);
+  invocation.context.command_line = quoted_line(argc, argv);
+  invocation.context.load_on_device = program.load_on_device;
   auto reversed = arguments;
   std::reverse(reversed.begin(), reversed.end());
   try {
-    program.app.parse(reversed);
+    invocation.app.parse(reversed);
   } catch (const CLI::Success& success) {  // help and version
-    return program.app.exit(success);
+    return invocation.app.exit(success);
   } catch (const CLI::ParseError& error) {
-    base::log_error(explained(program.app, error, arguments));
+    base::log_error(explained(invocation.app, program, error, arguments));
     return kWrong;
   }
-  if (program.openmp) base::restart_with_brief_spin(argv);
-  if (const int code = report(set_threads(program.context.threads)); code != kDone) return code;
-  int code = guarded(program.chosen);
+  if (invocation.openmp) base::restart_with_brief_spin(argv);
+  if (const int code = report(set_threads(invocation.context.threads, program)); code != kDone) return code;
+  int code = guarded(invocation.chosen);
   if (output_failed && errno != EPIPE) code = kFailed;
-  if (!program.openmp) leave(code);
+  if (!invocation.openmp) leave(code);
   return code;
 }
 

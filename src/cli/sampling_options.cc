@@ -5,21 +5,24 @@
 #include <algorithm>
 
 #include "base/signals.h"
+#include "engine/weights.h"
 
 namespace deepseek::cli {
 
-base::Result<LoadedModel> load_for_inference(const std::string& model, const engine::LoadOptions& options) {
-  if (auto known = models::resolve_dtype(options.dtype); !known) return base::pass(known);
+base::Result<LoadedModel> load_for_inference(const std::string& model, const engine::LoadOptions& options, const Context& context) {
+  if (auto known = engine::pack_as(options.dtype); !known) return base::pass(known);
+  const bool elsewhere = options.device != "cpu";
+  if (elsewhere && !context.load_on_device) return tl::make_unexpected(become_full().error());
   auto text = models::open_model(model);
   if (!text) return base::pass(text);
-  auto engine = engine::load_fused(*text, options);
+  auto engine = elsewhere ? context.load_on_device(*text, options) : engine::load_fused(*text, options);
   if (!engine) return base::pass(engine);
   return LoadedModel{std::move(*text), std::move(*engine), nullptr, nullptr};
 }
 
 base::Result<LoadedModel> load_for_generation(const GenerationArguments& a, const Context& context) {
-  engine::LoadOptions options{.dtype = a.dtype, .adapter = a.adapter, .threads = context.threads, .context = a.context, .cache = !a.no_cache};
-  auto loaded = load_for_inference(a.model, options);
+  engine::LoadOptions options{.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads, .context = a.context, .cache = !a.no_cache};
+  auto loaded = load_for_inference(a.model, options, context);
   if (!loaded || a.draft == "off") return loaded;
   if (a.draft == "auto") {
     loaded->drafter = engine::ngram_drafter();
@@ -28,7 +31,7 @@ base::Result<LoadedModel> load_for_generation(const GenerationArguments& a, cons
   options.dtype = "auto";
   options.adapter.clear();
   options.context = 0;
-  auto draft = load_for_inference(a.draft, options);
+  auto draft = load_for_inference(a.draft, options, context);
   if (!draft) return base::within("--draft", draft.error());
   const int64_t mine = loaded->text.config.vocab_size, theirs = draft->text.config.vocab_size;
   if (mine != theirs) {
@@ -43,6 +46,7 @@ void add_generation_options(CLI::App& app, GenerationArguments& a) {
   app.add_option("--model", a.model, "name, directory or .gguf")->required();
   app.add_option("--adapter", a.adapter, "a PEFT adapter's directory");
   app.add_option("--dtype", a.dtype, "auto (as the file has its weights), f32 or bf16")->capture_default_str();
+  app.add_option("--device", a.device, "cpu, or cuda: by libtorch's operators")->capture_default_str();
   app.add_option("--draft", a.draft, "guesses that the model checks several at a time: auto (from the text so far), off, or a smaller model")
       ->capture_default_str();
   app.add_flag("--no_cache", a.no_cache, "neither read nor keep the packed weights beside the model");

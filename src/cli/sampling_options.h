@@ -11,12 +11,12 @@
 
 #include "cli/command.h"
 #include "engine/generator.h"
-#include "models/model.h"
+#include "models/text.h"
 
 namespace deepseek::cli {
 
 struct GenerationArguments {
-  std::string model, adapter, dtype = "auto", draft = "auto";
+  std::string model, adapter, dtype = "auto", device = "cpu", draft = "auto";
   int64_t max_new_tokens = 256, context = 0;
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   std::optional<int64_t> top_k;
@@ -32,7 +32,7 @@ struct LoadedModel {
   std::unique_ptr<engine::LanguageModel> draft;  ///< a smaller model that guesses, where one was asked for
   std::unique_ptr<engine::Drafter> drafter;      ///< nothing: no guesses
 };
-[[nodiscard]] base::Result<LoadedModel> load_for_inference(const std::string& model, const engine::LoadOptions& options);
+[[nodiscard]] base::Result<LoadedModel> load_for_inference(const std::string& model, const engine::LoadOptions& options, const Context& context);
 
 void add_generation_options(CLI::App& app, GenerationArguments& arguments);
 /// What was asked for, else the model's own defaults (greedy where it does not ask for sampling). Errors: defaults out of range.

@@ -15,6 +15,7 @@
 #include "engine/compress_plan.h"
 #include "hardware/memory.h"
 #include "kernels/elementwise/row.h"
+#include "models/model.h"
 #include "precision/rounding.h"
 
 namespace deepseek::engine {
@@ -72,7 +73,7 @@ class Compressor {
     held_out_ = options_.held_out;
     if (!calibrates() && !held_out_.empty()) return {};
     auto team = std::make_shared<hardware::Team>(options_.threads);
-    auto weights = pack_checkpoint(checkpoint_, *team, {.plain = true});
+    auto weights = pack_checkpoint(checkpoint_, *team, {.as = PackAs::kFloats});
     if (!weights) return base::pass(weights);
     auto model = FusedModel::create(std::move(*weights), std::move(team), (kOwnTexts + 1) * (FusedModel::kMostTokens + kernels::kPageTokens));
     if (!model) return base::pass(model);

@@ -1,10 +1,9 @@
 #include "engine/divergence.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cmath>
 
+#include "hardware/team.h"
 #include "kernels/elementwise/row.h"
 
 namespace deepseek::engine {
@@ -57,13 +56,13 @@ class Comparison {
   base::Status positions(std::span<const float> wanted, std::span<const float> got, std::span<const int32_t> next) {
     const int64_t vocabulary = model_.config().vocab_size;
     std::vector<Position> found(next.size());
-    at::parallel_for(0, static_cast<int64_t>(next.size()), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
+    team_.run([&](int) {
+      team_.share(static_cast<int64_t>(next.size()), 1, [&](int64_t i, int64_t) {
         const float *p = wanted.data() + i * vocabulary, *q = got.data() + i * vocabulary;
         const int32_t target = next[static_cast<size_t>(i)];
         found[static_cast<size_t>(i)] = {kernels::divergence_row(p, q, vocabulary), loss_of(q, vocabulary, target), loss_of(p, vocabulary, target),
                                          kernels::index_of_largest(p, vocabulary) == kernels::index_of_largest(q, vocabulary)};
-      }
+      });
     });
     for (const auto& position : found) {
       if (!std::isfinite(position.kl)) return base::fail("a logit is not a finite number: the weights of one of the models are damaged");
@@ -79,6 +78,7 @@ class Comparison {
   }
   LanguageModel &reference_, &model_;
   const EvaluateOptions& options_;
+  hardware::Team team_;
   Divergence sum_;
 };
 

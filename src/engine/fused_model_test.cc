@@ -160,20 +160,6 @@ TEST_P(TinyModel, AStepTakesNothingFromTheHeap) {
   EXPECT_EQ(allocations, 0);
 }
 
-TEST(FusedModel, ADecoderPacksToTheSame) {
-  const std::string path = kModels + "llama_gqa";
-  const auto model = open(path);
-  auto decoder = models::load_decoder(path);
-  ASSERT_TRUE(decoder);
-  auto weights = pack_decoder(**decoder, model->team());
-  ASSERT_TRUE(weights);
-  const auto team = std::make_shared<hardware::Team>(2);
-  auto packed = FusedModel::create(std::move(*weights), team, 1024);
-  ASSERT_TRUE(packed);
-  CachedSequence a, b;
-  EXPECT_EQ(feed(*model, a, {5, 9, 2}), feed(**packed, b, {5, 9, 2}));
-}
-
 // The packaged Gemma: Q4_K, Q5_0, Q6_K and Q8_0 in one file.
 base::fs::path gemma() {
   const char* named = std::getenv("DEEPSEEK_GEMMA");

@@ -7,7 +7,11 @@
 #include <vector>
 
 #include "base/result.h"
-#include "models/model.h"
+#include "models/text.h"
+
+namespace deepseek::models {
+class Decoder;
+}
 
 namespace deepseek::engine {
 
@@ -37,18 +41,22 @@ class LanguageModel {
   [[nodiscard]] virtual base::Result<double> loss(std::span<const Scored> sequences) = 0;
 };
 
-/// Over a decoder of models/, in its own precision, adapters included. The decoder must outlive it.
+/// Over a decoder of models/, in its own precision and on its device, adapters included. The decoder must outlive it.
 [[nodiscard]] std::unique_ptr<LanguageModel> plain_model(const models::Decoder& decoder);
 
 struct LoadOptions {
   std::string dtype = "auto";    ///< "auto": as the file has its weights, integers included; "bf16", "f32"
-  base::fs::path adapter;        ///< a PEFT adapter, merged; or empty
+  std::string device = "cpu";    ///< for load_plain(): "cpu" or "cuda"
+  base::fs::path adapter;        ///< a PEFT adapter, merged (PackOptions); or empty
   int threads = 0;               ///< 0: one for each core
   int64_t context = 0;           ///< positions that the cache may hold; 0: the model's
   bool check_weights = true;     ///< refuse NaN and infinity
   bool cache = true;             ///< keep the packed weights beside the model for the next start
 };
-/// The engine's own pass (fused_model.h) over the weights of a model that was opened. Errors: as models::load_weights().
+/// The engine's own pass (fused_model.h) over the weights of a model that was opened. Errors: as pack_checkpoint(), a context that memory cannot hold.
 [[nodiscard]] base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText& text, const LoadOptions& options = {});
+/// Over a decoder that is loaded for it, by libtorch's operators on `device`: for where load_fused() does not run. "auto" is bf16 where the
+/// device multiplies it. Errors: as models::load_adapted_decoder().
+[[nodiscard]] base::Result<std::unique_ptr<LanguageModel>> load_plain(const models::ModelText& text, const LoadOptions& options = {});
 
 }  // namespace deepseek::engine

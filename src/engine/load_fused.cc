@@ -125,26 +125,18 @@ base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int
   return most;
 }
 
-base::Result<PackedWeights> weights_of(const models::ModelText& text, const LoadOptions& options, hardware::Team& team) {
-  if (options.dtype == "auto" && options.adapter.empty()) {
-    auto checkpoint = models::DecoderCheckpoint::open(text.path);
-    if (!checkpoint) return base::pass(checkpoint);
-    return pack_checkpoint(*checkpoint, team, {.check_weights = options.check_weights, .cache = options.cache});
-  }
-  // A type that was asked for, or an adapter to merge: through the plain decoder.
-  auto decoder = models::load_adapted_decoder(text.path, {.dtype = options.dtype, .check_weights = options.check_weights, .adapter = options.adapter});
-  if (!decoder) return base::pass(decoder);
-  return pack_decoder(**decoder, team);
-}
-
 }  // namespace
 
 base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText& text, const LoadOptions& options) {
+  auto as = pack_as(options.dtype);
+  if (!as) return base::pass(as);
+  auto checkpoint = models::DecoderCheckpoint::open(text.path);
+  if (!checkpoint) return base::pass(checkpoint);
   // More threads than processors only wait for each other.
   const int most = hardware::cpu().allowed_cpus;
   if (options.threads > most) base::log_info(fmt::format("this process may run on {} processors: {} threads instead of {}", most, most, options.threads));
   auto team = std::make_shared<hardware::Team>(std::min(options.threads, most));
-  auto weights = weights_of(text, options, *team);
+  auto weights = pack_checkpoint(*checkpoint, *team, {.check_weights = options.check_weights, .as = *as, .adapter = options.adapter, .cache = options.cache});
   if (!weights) return base::pass(weights);
   auto context = context_that_fits(text.config, options.context);
   if (!context) return base::pass(context);

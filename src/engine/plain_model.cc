@@ -9,6 +9,7 @@
 
 #include "engine/language_model.h"
 #include "kernels/cross_entropy/cross_entropy.h"
+#include "models/model.h"
 
 namespace deepseek::engine {
 namespace {
@@ -63,6 +64,7 @@ at::Tensor tensor_of(const std::vector<int64_t>& values) {
 class PlainModel : public LanguageModel {
  public:
   explicit PlainModel(const models::Decoder& decoder) : decoder_(decoder) {}
+  explicit PlainModel(std::unique_ptr<models::Decoder> decoder) : own_(std::move(decoder)), decoder_(*own_) {}
   const models::DecoderConfig& config() const override { return decoder_.config(); }
   std::unique_ptr<Sequence> new_sequence() override { return std::make_unique<PlainSequence>(decoder_); }
   base::Result<double> loss(std::span<const Scored> sequences) override {
@@ -89,11 +91,19 @@ class PlainModel : public LanguageModel {
   }
 
  private:
+  std::unique_ptr<models::Decoder> own_;
   const models::Decoder& decoder_;
 };
 
 }  // namespace
 
 std::unique_ptr<LanguageModel> plain_model(const models::Decoder& decoder) { return std::make_unique<PlainModel>(decoder); }
+
+base::Result<std::unique_ptr<LanguageModel>> load_plain(const models::ModelText& text, const LoadOptions& options) {
+  auto decoder = models::load_adapted_decoder(text.path, {.dtype = options.dtype, .device = options.device, .check_weights = options.check_weights,
+                                                          .adapter = options.adapter});
+  if (!decoder) return base::pass(decoder);
+  return std::make_unique<PlainModel>(std::move(*decoder));
+}
 
 }  // namespace deepseek::engine

@@ -1,7 +1,5 @@
 #include "engine/weights.h"
 
-#include <ATen/core/grad_mode.h>
-
 #include <algorithm>
 #include <mutex>
 #include <new>
@@ -56,10 +54,11 @@ void pack_integers(const formats::TensorInfo& info, int64_t heads, int64_t tile,
   }
 }
 
-base::Status pack_floats(const formats::TensorInfo& info, int64_t heads, int64_t tile, PackedMatrix& out) {
+base::Status pack_floats(const formats::TensorInfo& info, const models::AdapterPart* adapter, int64_t heads, int64_t tile, PackedMatrix& out) {
   std::vector<float> row(static_cast<size_t>(out.columns()));
   for (int64_t r = tile * kTileRows; r < std::min(out.rows(), (tile + 1) * kTileRows); ++r) {
     if (auto done = formats::dequantize_range(info, models::interleaved_row(r, out.rows(), heads) * out.columns(), row); !done) return done;
+    if (adapter != nullptr) adapter->merge_row(r, row);
     out.set_row(r, row);
   }
   return {};
@@ -68,21 +67,21 @@ base::Status pack_floats(const formats::TensorInfo& info, int64_t heads, int64_t
 class Packer {
  public:
   Packer(const models::DecoderCheckpoint& checkpoint, hardware::Team& team, const PackOptions& options, CachedMatrices* cached)
-      : checkpoint_(checkpoint), team_(team), check_(options.check_weights), plain_(options.plain), cached_(cached) {}
+      : checkpoint_(checkpoint), team_(team), check_(options.check_weights), as_(options.as), cached_(cached) {}
 
-  PackedMatrix matrix(const Result<const formats::TensorInfo*>& found, int64_t heads = 0) {
+  PackedMatrix matrix(const Result<const formats::TensorInfo*>& found, int64_t heads = 0, const models::AdapterPart* adapter = nullptr) {
     if (cached_ != nullptr && status_ && found) return std::move(cached_->matrices[next_++]);
     if (!sound(found)) return {};
     const formats::TensorInfo& info = **found;
-    const bool integers = formats::has_quant_fields(info.type) && !plain_;
-    PackedMatrix out(plain_ && !integers && info.type != DType::kF32 ? packed::kBF16 : format_of(info.type), info.shape[0], info.shape[1]);
+    const bool integers = formats::has_quant_fields(info.type) && as_ == PackAs::kStored && adapter == nullptr;
+    PackedMatrix out(integers ? format_of(info.type) : floats_for(info.type), info.shape[0], info.shape[1]);
     std::mutex mutex;
     team_.run([&](int) {
       team_.share(out.tiles(), 16, [&](int64_t begin, int64_t end) {
         for (int64_t tile = begin; tile < end; ++tile) {
           if (integers) {
             pack_integers(info, heads, tile, out);
-          } else if (auto done = pack_floats(info, heads, tile, out); !done) {
+          } else if (auto done = pack_floats(info, adapter, heads, tile, out); !done) {
             const std::lock_guard lock(mutex);
             status_ = done;
           }
@@ -108,6 +107,10 @@ class Packer {
   [[nodiscard]] const base::Status& status() const { return status_; }
 
  private:
+  [[nodiscard]] PackedFormat floats_for(DType type) const {
+    const bool wide = type == DType::kF32 || type == DType::kF64;
+    return as_ == PackAs::kF32 || (wide && as_ != PackAs::kBF16) ? packed::kF32 : packed::kBF16;
+  }
   bool sound(const Result<const formats::TensorInfo*>& found) {
     if (!status_) return false;
     if (!found) {
@@ -119,17 +122,24 @@ class Packer {
   }
   const models::DecoderCheckpoint& checkpoint_;
   hardware::Team& team_;
-  bool check_, plain_;
+  bool check_;
+  PackAs as_;
   CachedMatrices* cached_;
   size_t next_ = 0;
   base::Status status_;
 };
 
-PackedLayer pack_layer(Packer& packer, const models::DecoderCheckpoint& checkpoint, int64_t i) {
+const models::AdapterPart* part_of(const models::AdapterFile& adapter, int64_t layer, const char* module) {
+  if (adapter.parts.empty()) return nullptr;
+  const auto found = adapter.parts.find(fmt::format("model.layers.{}.{}", layer, module));
+  return found == adapter.parts.end() ? nullptr : &found->second;
+}
+
+PackedLayer pack_layer(Packer& packer, const models::DecoderCheckpoint& checkpoint, const models::AdapterFile& adapter, int64_t i) {
   const auto linear = [&](const char* module, int64_t out, int64_t in, bool bias) {
     PackedLinear made;
     const int64_t heads = checkpoint.interleaved_heads(module);
-    made.weight = packer.matrix(checkpoint.layer(i, module, {out, in}), heads);
+    made.weight = packer.matrix(checkpoint.layer(i, module, {out, in}), heads, part_of(adapter, i, module));
     if (bias) made.bias = packer.vector(checkpoint.layer(i, module, {out}, "bias"), 0, heads);
     return made;
   };
@@ -138,27 +148,6 @@ PackedLayer pack_layer(Packer& packer, const models::DecoderCheckpoint& checkpoi
 }
 
 auto no_memory(const models::DecoderConfig& config) { return base::fail("not enough memory for the weights of {} parameters", config.parameters()); }
-
-std::vector<float> floats_of(const at::Tensor& tensor, float add = 0) {
-  if (!tensor.defined()) return {};
-  const at::Tensor wide = tensor.to(at::kCPU, at::kFloat).contiguous();
-  std::vector<float> out(wide.const_data_ptr<float>(), wide.const_data_ptr<float>() + wide.numel());
-  for (float& value : out) value += add;
-  return out;
-}
-
-PackedMatrix packed_tensor(const at::Tensor& weight, at::ScalarType type, hardware::Team& team) {
-  const at::Tensor wide = weight.to(at::kCPU, at::kFloat).contiguous();
-  PackedMatrix out(type == at::kFloat ? packed::kF32 : packed::kBF16, wide.size(0), wide.size(1));
-  team.run([&](int) {
-    team.share(out.rows(), 16, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        out.set_row(r, {wide.const_data_ptr<float>() + r * wide.size(1), static_cast<size_t>(wide.size(1))});
-      }
-    });
-  });
-  return out;
-}
 
 }  // namespace
 
@@ -182,13 +171,27 @@ uint64_t PackedWeights::bytes() const {
   return sum;
 }
 
+Result<PackAs> pack_as(const std::string& dtype) {
+  if (dtype == "auto") return PackAs::kStored;
+  if (dtype == "bf16") return PackAs::kBF16;
+  if (dtype == "f32") return PackAs::kF32;
+  return base::refuse("dtype '{}' is unknown; use auto, f32 or bf16", dtype);
+}
+
 Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoint, hardware::Team& team, const PackOptions& options) {
   PackedWeights out;
   out.config = checkpoint.config();
   const models::DecoderConfig& c = out.config;
-  const base::fs::path file = options.cache ? weight_cache_path(checkpoint.path()) : base::fs::path();
-  const uint64_t stamp = options.cache ? model_stamp(checkpoint.path()) : 0;
-  auto cached = options.cache ? read_weight_cache(file, stamp, team) : std::nullopt;
+  models::AdapterFile adapter;
+  if (!options.adapter.empty()) {
+    auto read = models::read_adapter_file(options.adapter, models::linear_modules(c));
+    if (!read) return base::pass(read);
+    adapter = std::move(*read);
+  }
+  const bool cache = options.cache && options.as == PackAs::kStored && options.adapter.empty();
+  const base::fs::path file = cache ? weight_cache_path(checkpoint.path()) : base::fs::path();
+  const uint64_t stamp = cache ? model_stamp(checkpoint.path()) : 0;
+  auto cached = cache ? read_weight_cache(file, stamp, team) : std::nullopt;
   const auto expected = static_cast<size_t>(7 * c.num_layers + (c.tie_word_embeddings ? 1 : 2));
   if (cached && cached->matrices.size() != expected) cached.reset();
   Packer packer(checkpoint, team, options, cached ? &*cached : nullptr);
@@ -196,40 +199,15 @@ Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoin
     out.embedding = packer.matrix(checkpoint.top("embed_tokens", {c.vocab_size, c.hidden_size}));
     if (!c.tie_word_embeddings) out.own_head = packer.matrix(checkpoint.top("lm_head", {c.vocab_size, c.hidden_size}));
     out.final_norm = packer.norm(checkpoint.top("norm", {c.hidden_size}));
-    for (int64_t i = 0; i < c.num_layers && packer.status(); ++i) out.layers.push_back(pack_layer(packer, checkpoint, i));
+    for (int64_t i = 0; i < c.num_layers && packer.status(); ++i) out.layers.push_back(pack_layer(packer, checkpoint, adapter, i));
   } catch (const std::bad_alloc&) {
     return no_memory(c);
   }
   if (!packer.status()) return tl::make_unexpected(packer.status().error());
   if (cached) {
     out.memory = std::move(cached->memory);
-  } else if (options.cache && out.bytes() >= options.smallest_cache) {
+  } else if (cache && out.bytes() >= options.smallest_cache) {
     if (auto kept = write_weight_cache(file, stamp, out.matrices()); !kept) base::log_info("the packed weights could not be kept: " + kept.error().message);
-  }
-  return out;
-}
-
-Result<PackedWeights> pack_decoder(const models::Decoder& decoder, hardware::Team& team) {
-  PackedWeights out;
-  out.config = decoder.config();
-  const float one = out.config.norm_plus_one ? 1.0f : 0.0f;
-  const auto type = decoder.dtype();
-  try {
-    at::NoGradGuard no_grad;
-    out.embedding = packed_tensor(decoder.embedding(), type, team);
-    if (!out.config.tie_word_embeddings) out.own_head = packed_tensor(decoder.head(), type, team);
-    out.final_norm = floats_of(decoder.final_norm(), one);
-    const auto linear = [&](const nn::Linear& from) {
-      return PackedLinear{packed_tensor(from.lora ? from.merged_weight() : from.weight, type, team), floats_of(from.bias)};
-    };
-    for (const auto& layer : decoder.layers()) {
-      out.layers.push_back({linear(layer.q), linear(layer.k), linear(layer.v), linear(layer.o), linear(layer.gate), linear(layer.up),
-                            linear(layer.down), floats_of(layer.input_norm, one), floats_of(layer.post_attention_norm, one),
-                            floats_of(layer.pre_feedforward_norm, one), floats_of(layer.post_feedforward_norm, one), floats_of(layer.q_norm, one),
-                            floats_of(layer.k_norm, one)});
-    }
-  } catch (const std::bad_alloc&) {
-    return no_memory(out.config);
   }
   return out;
 }

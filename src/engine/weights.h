@@ -6,8 +6,8 @@
 
 #include "hardware/team.h"
 #include "kernels/quant_matmul/packed.h"
+#include "models/adapter/adapter_file.h"
 #include "models/decoder/checkpoint.h"
-#include "models/decoder/decoder.h"
 
 namespace deepseek::engine {
 
@@ -40,18 +40,24 @@ struct PackedWeights {
   hardware::HugeMemory memory;      ///< where they lie when they came from a cache
 };
 
+/// kStored: GGUF's integer types at their exact values (Q2_K and Q3_K, which have no kernel, as bf16), bf16 and f16 as bf16, f32 as f32.
+/// kFloats: the same with integers as bf16. Matrices alone: norms and biases are always f32.
+enum class PackAs { kStored, kFloats, kBF16, kF32 };
+/// "auto" (kStored), "bf16" or "f32".
+[[nodiscard]] base::Result<PackAs> pack_as(const std::string& dtype);
+
 struct PackOptions {
   bool check_weights = true;  ///< refuse NaN and infinity; weights from a cache were checked when it was made
-  bool plain = false;         ///< integer types as bf16 too; never from a cache
-  bool cache = false;         ///< read what an earlier start packed, or keep it for the next (weight_cache.h); failing to keep it is only logged
+  PackAs as = PackAs::kStored;
+  base::fs::path adapter;     ///< a PEFT adapter's directory: merged into the matrices that it names, integers among them as bf16
+  bool cache = false;         ///< read what an earlier start packed, or keep it for the next (weight_cache.h); failing to keep it is only
+                              ///< logged. Only kStored without an adapter is kept.
   uint64_t smallest_cache = uint64_t{32} << 20;  ///< bytes; fewer are packed again faster than a user notices
 };
 
-/// Packs a file's weights: GGUF's integer types at their exact values (Q2_K and Q3_K, which have no kernel, as bf16), bf16 and f16 as
-/// bf16, f32 as f32. Errors: as DecoderCheckpoint::open(), NaN or infinity among the weights, not enough memory.
+/// Packs a file's weights. Errors: as DecoderCheckpoint::open() and models::read_adapter_file(), NaN or infinity among the weights, not
+/// enough memory.
 [[nodiscard]] base::Result<PackedWeights> pack_checkpoint(const models::DecoderCheckpoint& checkpoint, hardware::Team& team,
                                                           const PackOptions& options = {});
-/// Packs a decoder in its own type, a LoRA in it merged.
-[[nodiscard]] base::Result<PackedWeights> pack_decoder(const models::Decoder& decoder, hardware::Team& team);
 
 }  // namespace deepseek::engine

@@ -5,7 +5,8 @@
 #include <vector>
 
 #include "formats/dataset/dataset.h"
-#include "models/model.h"
+#include "formats/chat_template/chat_template.h"
+#include "formats/tokenizer/tokenizer.h"
 
 namespace deepseek::models {
 

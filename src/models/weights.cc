@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <mutex>
@@ -58,11 +57,6 @@ Result<at::Tensor> read_weight(const formats::TensorInfo& info, const WeightOpti
   if (!tensor) return tensor;
   if (release) release(info);
   return tensor->to(options.device);
-}
-
-base::Status check_shape(const formats::TensorInfo& info, const std::vector<int64_t>& shape) {
-  if (info.shape == shape) return {};
-  return base::fail("tensor '{}' has shape [{}], the configuration asks for [{}]", info.name, fmt::join(info.shape, ", "), fmt::join(shape, ", "));
 }
 
 }  // namespace deepseek::models

@@ -22,7 +22,4 @@ struct WeightOptions {
                                                    const std::shared_ptr<const void>& owner,
                                                    const std::function<void(const formats::TensorInfo&)>& release = {});
 
-/// Fails where a tensor has another shape than the configuration asks for.
-[[nodiscard]] base::Status check_shape(const formats::TensorInfo& info, const std::vector<int64_t>& shape);
-
 }  // namespace deepseek::models

@@ -11,27 +11,6 @@ namespace {
 
 using models::DecoderConfig;
 
-struct Shape {
-  std::string name;
-  int64_t out, in;
-};
-
-std::vector<Shape> linear_shapes(const DecoderConfig& c) {
-  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
-  std::vector<Shape> shapes;
-  for (int64_t i = 0; i < c.num_layers; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i) + ".";
-    shapes.push_back({layer + "self_attn.q_proj", q, c.hidden_size});
-    shapes.push_back({layer + "self_attn.k_proj", kv, c.hidden_size});
-    shapes.push_back({layer + "self_attn.v_proj", kv, c.hidden_size});
-    shapes.push_back({layer + "self_attn.o_proj", c.hidden_size, q});
-    shapes.push_back({layer + "mlp.gate_proj", c.intermediate_size, c.hidden_size});
-    shapes.push_back({layer + "mlp.up_proj", c.intermediate_size, c.hidden_size});
-    shapes.push_back({layer + "mlp.down_proj", c.hidden_size, c.intermediate_size});
-  }
-  return shapes;
-}
-
 // Elements that one layer keeps for its backward pass, for each token: the inputs of norms and of the adapters, q, k and v with
 // their spread heads, gate, up and their product.
 int64_t kept_elements(const DecoderConfig& c) {
@@ -56,17 +35,12 @@ std::string advice(const MemoryPlan& plan, const MemoryRequest& request, uint64_
 }  // namespace
 
 base::Result<int64_t> adapter_parameters(const DecoderConfig& model, const models::AdapterConfig& adapter) {
-  const auto shapes = linear_shapes(model);
-  std::vector<std::string> names;
-  for (const auto& shape : shapes) names.push_back(shape.name);
-  auto matcher = models::ModuleMatcher::create(adapter, names);
+  const auto modules = models::linear_modules(model);
+  auto matcher = models::ModuleMatcher::create(adapter, modules);
   if (!matcher) return base::pass(matcher);
   int64_t total = 0;
-  for (const auto& shape : shapes) {
-    if (!matcher->targets(shape.name)) continue;
-    const auto module = matcher->adapter_of(shape.name);
-    if (auto sound = models::check_adapter_size(shape.name, shape.out, shape.in, module); !sound) return base::pass(sound);
-    total += module.rank * (shape.out + shape.in) + (adapter.use_dora ? shape.out : 0);
+  for (const auto& module : modules) {
+    if (matcher->targets(module.name)) total += matcher->adapter_of(module.name).rank * (module.out + module.in) + (adapter.use_dora ? module.out : 0);
   }
   return total;
 }

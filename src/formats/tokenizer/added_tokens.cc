@@ -35,33 +35,51 @@ size_t blanks_after(const std::string& text, size_t at) {
   return at;
 }
 
+uint64_t key_of(int32_t node, char byte) { return static_cast<uint64_t>(node) << 8 | static_cast<unsigned char>(byte); }
+
 }  // namespace
+
+size_t TokenFinder::slot_of(uint64_t key) const {
+  const size_t mask = children_.size() - 1;
+  size_t at = static_cast<size_t>((key * 0x9E3779B97F4A7C15u) >> 32) & mask;  // Fibonacci hashing
+  while (children_[at].node >= 0 && children_[at].key != key) at = (at + 1) & mask;
+  return at;
+}
+
+int32_t TokenFinder::child(int32_t node, char byte) const { return children_[slot_of(key_of(node, byte))].node; }
+
+int32_t TokenFinder::make_child(int32_t node, char byte) {
+  const auto made = static_cast<int32_t>(token_of_.size());
+  token_of_.push_back(-1);
+  if (2 * token_of_.size() > children_.size()) {
+    std::vector<Child> before(2 * children_.size());
+    before.swap(children_);
+    for (const Child& child : before) {
+      if (child.node >= 0) children_[slot_of(child.key)] = child;
+    }
+  }
+  children_[slot_of(key_of(node, byte))] = {key_of(node, byte), made};
+  return made;
+}
 
 void TokenFinder::add(const std::string& spelling, const AddedToken& token) {
   if (spelling.empty()) return;
-  size_t node = 0;
-  for (const char c : spelling) {
-    const auto found = nodes_[node].next.find(static_cast<unsigned char>(c));
-    if (found != nodes_[node].next.end()) {
-      node = static_cast<size_t>(found->second);
-    } else {
-      nodes_[node].next[static_cast<unsigned char>(c)] = static_cast<int32_t>(nodes_.size());
-      node = nodes_.size();
-      nodes_.emplace_back();
-    }
+  int32_t node = 0;
+  for (const char byte : spelling) {
+    const int32_t known = child(node, byte);
+    node = known >= 0 ? known : make_child(node, byte);
   }
-  nodes_[node].token = static_cast<int32_t>(tokens_.size());
+  token_of_[static_cast<size_t>(node)] = static_cast<int32_t>(tokens_.size());
   tokens_.push_back(token);
 }
 
 std::pair<int32_t, size_t> TokenFinder::longest(const std::string& text, size_t at, bool special) const {
   std::pair<int32_t, size_t> best{-1, at};
-  size_t node = 0;
+  int32_t node = 0;
   for (size_t i = at; i < text.size(); ++i) {
-    const auto found = nodes_[node].next.find(static_cast<unsigned char>(text[i]));
-    if (found == nodes_[node].next.end()) break;
-    node = static_cast<size_t>(found->second);
-    const int32_t token = nodes_[node].token;
+    node = child(node, text[i]);
+    if (node < 0) break;
+    const int32_t token = token_of_[static_cast<size_t>(node)];
     if (token >= 0 && (special || !tokens_[static_cast<size_t>(token)].special)) best = {token, i + 1};
   }
   return best;

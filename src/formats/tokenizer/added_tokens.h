@@ -1,9 +1,9 @@
 // Tokens that are recognised in the text itself, before or after it is normalised.
 #pragma once
 
-#include <map>
 #include <optional>
-#include <set>
+#include <string>
+#include <vector>
 
 #include "formats/tokenizer/component.h"
 
@@ -32,12 +32,17 @@ class TokenFinder {
   [[nodiscard]] std::vector<Segment> split(const std::string& text, bool special) const;
 
  private:
-  struct Node {
-    std::map<unsigned char, int32_t> next;
-    int32_t token = -1;
-  };
   [[nodiscard]] std::pair<int32_t, size_t> longest(const std::string& text, size_t at, bool special) const;
-  std::vector<Node> nodes_{Node{}};
+  // A tree of bytes in an open table: a node's child by a byte, for all nodes. Gemma has 6,400 tokens and 40,000 nodes.
+  struct Child {
+    uint64_t key = 0;    // node and byte
+    int32_t node = -1;  // -1: the slot is free
+  };
+  [[nodiscard]] size_t slot_of(uint64_t key) const;
+  [[nodiscard]] int32_t child(int32_t node, char byte) const;  ///< -1: none
+  int32_t make_child(int32_t node, char byte);
+  std::vector<Child> children_ = std::vector<Child>(16);
+  std::vector<int32_t> token_of_{-1};  // [node]
   std::vector<AddedToken> tokens_;
 };
 

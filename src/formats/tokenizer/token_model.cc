@@ -1,6 +1,7 @@
 #include "formats/tokenizer/token_model.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -177,7 +178,7 @@ Made make_unigram(const Json& json) {
 Result<Vocabulary> Vocabulary::from_json(const Json& object) {
   if (!object.is_object()) return fail("the vocab is no object");
   Vocabulary out;
-  out.ids_.reserve(object.size());
+  out.reserve(object.size());
   const int64_t limit = id_limit(object.size());
   for (const auto& [token, id] : object.items()) {
     if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= limit) return fail("the token '{}' has no sensible id", token);
@@ -186,10 +187,54 @@ Result<Vocabulary> Vocabulary::from_json(const Json& object) {
   return out;
 }
 
+namespace {
+
+uint32_t hash_of(std::string_view token) { return static_cast<uint32_t>(std::hash<std::string_view>()(token)); }
+
+}  // namespace
+
+// Where the spelling is, or the free slot where it belongs.
+size_t Vocabulary::slot_of(std::string_view token, uint32_t hash) const {
+  const size_t mask = slots_.size() - 1;
+  size_t at = hash & mask;
+  while (slots_[at].id >= 0 && (slots_[at].hash != hash || tokens_[static_cast<size_t>(slots_[at].id)] != token)) at = (at + 1) & mask;
+  return at;
+}
+
+void Vocabulary::grow(size_t slots) {
+  std::vector<Slot> before(std::bit_ceil(slots));
+  before.swap(slots_);
+  const size_t mask = slots_.size() - 1;
+  for (const Slot& slot : before) {
+    if (slot.id < 0) continue;
+    size_t at = slot.hash & mask;
+    while (slots_[at].id >= 0) at = (at + 1) & mask;
+    slots_[at] = slot;
+  }
+}
+
+void Vocabulary::reserve(size_t tokens) {
+  tokens_.reserve(tokens);
+  if (slots_.size() < 2 * tokens) grow(2 * tokens);
+}
+
+int32_t Vocabulary::find(std::string_view token) const {
+  if (slots_.empty()) return -1;
+  if (const int32_t id = slots_[slot_of(token, hash_of(token))].id; id >= 0 || displaced_.empty()) return id;
+  const auto found = displaced_.find(std::string(token));
+  return found == displaced_.end() ? -1 : found->second;
+}
+
 void Vocabulary::add(std::string token, int32_t id) {
+  if (slots_.size() < 2 * (taken_ + 1)) grow(std::max<size_t>(16, 4 * taken_));
   if (static_cast<size_t>(id) >= tokens_.size()) tokens_.resize(static_cast<size_t>(id) + 1);
-  tokens_[static_cast<size_t>(id)] = token;
-  ids_.insert_or_assign(std::move(token), id);
+  std::string& spelling = tokens_[static_cast<size_t>(id)];
+  if (!spelling.empty() && spelling != token && find(spelling) == id) displaced_[spelling] = id;
+  const uint32_t hash = hash_of(token);
+  Slot& slot = slots_[slot_of(token, hash)];
+  taken_ += slot.id < 0 ? 1 : 0;
+  slot = {hash, id};
+  spelling = std::move(token);
 }
 
 Spellings::Spellings(const Vocabulary& vocabulary) {

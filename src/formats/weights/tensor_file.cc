@@ -93,4 +93,9 @@ std::string shape_text(std::span<const int64_t> shape) {
   return fmt::format("[{}, ... {} dimensions]", fmt::join(shape.first(kMostShown), ", "), shape.size());
 }
 
+base::Status check_shape(const TensorInfo& info, const std::vector<int64_t>& shape) {
+  if (info.shape == shape) return {};
+  return base::fail("tensor '{}' has shape [{}], the configuration asks for [{}]", info.name, fmt::join(info.shape, ", "), fmt::join(shape, ", "));
+}
+
 }  // namespace deepseek::formats

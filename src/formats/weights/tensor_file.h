@@ -40,6 +40,9 @@ struct TensorInfo {
   [[nodiscard]] int64_t elements() const;
 };
 
+/// Fails where a tensor has another shape than the configuration asks for.
+[[nodiscard]] base::Status check_shape(const TensorInfo& info, const std::vector<int64_t>& shape);
+
 /// Decodes `info` to f32: out.size() == info.elements(). Any type but kI64/kI32/kI16/kBool... is covered; those fail.
 [[nodiscard]] base::Status dequantize(const TensorInfo& info, std::span<float> out);
 

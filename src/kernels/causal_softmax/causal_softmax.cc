@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/elementwise/row.h"
+#include "kernels/elementwise/tensor_rows.h"
 #include "kernels/simd.h"
 
 namespace deepseek::kernels {

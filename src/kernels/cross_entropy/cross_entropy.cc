@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "kernels/cross_entropy/strip.h"
-#include "kernels/elementwise/row.h"
+#include "kernels/elementwise/tensor_rows.h"
 
 namespace deepseek::kernels {
 namespace {

@@ -1,15 +1,7 @@
-// Rows of f32 or bf16 as f32, so that each operation is written once.
+// Operations on one row of f32, and between rows of f32 and bf16. Without libtorch, for inference.
 #pragma once
 
-#include <ATen/Config.h>
-#include <ATen/core/Tensor.h>
-#include <c10/util/Exception.h>
-
 #include <cstdint>
-
-#if AT_PARALLEL_OPENMP && !defined(_OPENMP)
-#error "compile with OpenMP: without it at::parallel_for runs on one thread"
-#endif
 
 namespace deepseek::kernels {
 
@@ -23,6 +15,8 @@ void store_row(const float* from, uint16_t* to, int64_t n);
 /// Sum of a[i] b[i] in 16 lanes, so that the vector width does not change its order.
 float sum_of_products(const float* a, const float* b, int64_t n);
 
+/// y = x * factor * weight; y may be x.
+void scale_row(const float* x, const float* weight, float factor, float* y, int64_t n);
 /// out = x / sqrt(mean(x^2) + eps) * weight; out may be x.
 void norm_row(const float* x, const float* weight, float eps, float* out, int64_t n);
 /// Rotates pairs (i, i + half) of x [2 * half] by angles whose cosines and sines are given; y may be x.
@@ -39,20 +33,5 @@ float sum_of_exponentials(const float* x, float shift, int64_t n);
 double divergence_row(const float* p, const float* q, int64_t n);
 /// x += y
 void add_row(float* x, const float* y, int64_t n);
-
-/// Calls body with a typed null pointer: float* for f32, uint16_t* for bf16. Throws c10::Error for other types.
-template <typename Body>
-void with_element_type(const at::Tensor& x, Body&& body) {
-  switch (x.scalar_type()) {
-    case at::kFloat: body(static_cast<float*>(nullptr)); return;
-    case at::kBFloat16: body(static_cast<uint16_t*>(nullptr)); return;
-    default: TORCH_CHECK(false, "expected f32 or bf16, got ", x.scalar_type());
-  }
-}
-
-template <typename T>
-T* data_of(const at::Tensor& x) {
-  return static_cast<T*>(x.data_ptr());
-}
 
 }  // namespace deepseek::kernels

@@ -6,18 +6,13 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "base/json.h"
-#include "formats/weights/non_finite.h"
 #include "formats/weights/safetensors.h"
-#include "models/adapter/config.h"
-#include "models/adapter/matching.h"
+#include "models/adapter/adapter_file.h"
 
 namespace deepseek::models {
 namespace {
@@ -25,9 +20,6 @@ namespace {
 using base::fail;
 using base::Result;
 namespace fs = base::fs;
-
-constexpr const char* kConfigFile = "adapter_config.json";
-constexpr const char* kWeightsFile = "adapter_model.safetensors";
 
 // SplitMix64: a small generator whose values depend on nothing but its seed.
 struct Random {
@@ -56,48 +48,10 @@ at::Tensor uniform(std::vector<int64_t> shape, double bound, uint64_t seed) {
   return tensor;
 }
 
-std::vector<std::string> names_of(const Decoder& decoder) {
-  std::vector<std::string> names;
-  for (const auto* layer : linear_layers(decoder)) names.push_back(layer->name);
-  return names;
-}
-
-double scale_of(const AdapterConfig& config, const ModuleAdapter& adapter) {
-  const auto rank = static_cast<double>(adapter.rank);
-  return adapter.alpha / (config.use_rslora ? std::sqrt(rank) : rank);
-}
-
-std::string key_of(const nn::Linear& layer, const char* tensor) { return "base_model.model." + layer.name + "." + tensor; }
-
-// One tensor of an adapter file in f32.
-Result<at::Tensor> read_tensor(const formats::SafeTensors& file, const std::string& name, const std::vector<int64_t>& shape) {
-  const auto* info = file.find(name);
-  if (info == nullptr) return fail("tensor '{}' is missing", name);
-  if (info->shape != shape) {
-    return fail("tensor '{}' has shape [{}], the configuration asks for [{}]", name, fmt::join(info->shape, ", "), fmt::join(shape, ", "));
-  }
-  if (auto finite = formats::check_finite(*info); !finite) return base::pass(finite);
+at::Tensor tensor_of(const std::vector<float>& values, std::vector<int64_t> shape, const at::Tensor& beside) {
   at::Tensor tensor = at::empty(shape, at::kFloat);
-  if (auto done = formats::dequantize(*info, {tensor.mutable_data_ptr<float>(), static_cast<size_t>(tensor.numel())}); !done) return base::pass(done);
-  return tensor;
-}
-
-base::Status fill(nn::Linear& layer, const formats::SafeTensors& file, std::set<std::string>& used) {
-  const auto take = [&](const char* name, at::Tensor& into) -> base::Status {
-    auto tensor = read_tensor(file, key_of(layer, name), into.sizes().vec());
-    if (!tensor) return base::pass(tensor);
-    into = tensor->to(layer.weight.device());
-    used.insert(key_of(layer, name));
-    return {};
-  };
-  if (auto done = take("lora_A.weight", layer.lora->a); !done) return done;
-  if (auto done = take("lora_B.weight", layer.lora->b); !done) return done;
-  if (!layer.lora->magnitude.defined()) return {};
-  return take("lora_magnitude_vector", layer.lora->magnitude);
-}
-
-void detach_adapter(Decoder& decoder) {
-  for (auto* layer : linear_layers(decoder)) layer->lora.reset();
+  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<float>());
+  return tensor.to(beside.device());
 }
 
 }  // namespace
@@ -116,17 +70,10 @@ std::vector<const nn::Linear*> linear_layers(const Decoder& decoder) {
 }
 
 base::Status attach_adapter(Decoder& decoder, const AdapterConfig& config, uint64_t seed) {
-  if (!(config.dropout >= 0 && config.dropout < 1)) return base::refuse("a LoRA dropout of {} is not in [0, 1)", config.dropout);
-  auto matcher = ModuleMatcher::create(config, names_of(decoder));
+  auto matcher = ModuleMatcher::create(config, linear_modules(decoder.config()));
   if (!matcher) return base::pass(matcher);
-  const auto layers = linear_layers(decoder);
-  for (const auto* layer : layers) {
-    if (!matcher->targets(layer->name)) continue;
-    const auto sound = check_adapter_size(layer->name, layer->weight.size(0), layer->weight.size(1), matcher->adapter_of(layer->name));
-    if (!sound) return sound;
-  }
   at::NoGradGuard no_grad;
-  for (auto* layer : layers) {
+  for (auto* layer : linear_layers(decoder)) {
     layer->lora.reset();
     if (!matcher->targets(layer->name)) continue;
     const ModuleAdapter adapter = matcher->adapter_of(layer->name);
@@ -136,58 +83,40 @@ base::Status attach_adapter(Decoder& decoder, const AdapterConfig& config, uint6
     lora.a = uniform({adapter.rank, in}, bound, seed_of(layer->name, seed)).to(layer->weight.device());
     lora.b = at::zeros({out, adapter.rank}, lora.a.options());
     if (config.use_dora) lora.magnitude = at::linalg_vector_norm(layer->weight.to(at::kFloat), 2, at::IntArrayRef{1});
-    lora.scale = scale_of(config, adapter);
+    lora.scale = adapter.scale;
     lora.dropout = config.dropout;
     layer->lora = std::move(lora);
   }
   return {};
 }
 
-Result<AdapterConfig> read_adapter_config(const fs::path& directory) {
-  if (!fs::exists(directory / kConfigFile)) {
-    return fail("{} is no adapter: it has no {}", directory.string(), kConfigFile);
-  }
-  auto text = base::read_file(directory / kConfigFile, size_t{1} << 24);
-  if (!text) return base::pass(text);
-  auto json = base::parse_json(*text);
-  if (!json) return base::within((directory / kConfigFile).string(), json.error());
-  auto config = adapter_config_from_json(*json);
-  if (!config) return base::within(directory.string(), config.error());
-  return config;
-}
-
 Result<AdapterConfig> read_adapter(Decoder& decoder, const fs::path& directory) {
-  auto config = read_adapter_config(directory);
-  if (!config) return config;
-  const std::string path = (directory / kWeightsFile).string();
-  if (!fs::exists(path)) return fail("{} is no adapter: it has no {}", directory.string(), kWeightsFile);
-  auto file = formats::SafeTensors::open(path);
+  auto file = read_adapter_file(directory, linear_modules(decoder.config()));
   if (!file) return base::pass(file);
-  if (auto attached = attach_adapter(decoder, *config, 0); !attached) return base::within(directory.string(), attached.error());
-  std::set<std::string> used;
   for (auto* layer : linear_layers(decoder)) {
-    if (!layer->lora) continue;
-    if (auto done = fill(*layer, *file, used); !done) {
-      detach_adapter(decoder);
-      done.error().message += config->base_model.empty() ? "" : "; was it made for another model? Its configuration names " + config->base_model;
-      return base::within(path, done.error());
-    }
+    layer->lora.reset();
+    const auto found = file->parts.find(layer->name);
+    if (found == file->parts.end()) continue;
+    const AdapterPart& part = found->second;
+    const int64_t out = layer->weight.size(0), in = layer->weight.size(1);
+    nn::Lora lora;
+    lora.a = tensor_of(part.a, {part.rank, in}, layer->weight);
+    lora.b = tensor_of(part.b, {out, part.rank}, layer->weight);
+    if (!part.magnitude.empty()) lora.magnitude = tensor_of(part.magnitude, {out}, layer->weight);
+    lora.scale = part.scale;
+    lora.dropout = file->config.dropout;
+    layer->lora = std::move(lora);
   }
-  for (const auto& info : file->tensors()) {
-    if (used.contains(info.name)) continue;
-    detach_adapter(decoder);
-    return fail("{}: tensor '{}' belongs to no module of this model that the adapter's configuration names", path, info.name);
-  }
-  return config;
+  return std::move(file->config);
 }
 
 std::vector<std::pair<std::string, at::Tensor>> adapter_tensors(const Decoder& decoder) {
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   for (const auto* layer : linear_layers(decoder)) {
     if (!layer->lora) continue;
-    tensors.emplace_back(key_of(*layer, "lora_A.weight"), layer->lora->a);
-    tensors.emplace_back(key_of(*layer, "lora_B.weight"), layer->lora->b);
-    if (layer->lora->magnitude.defined()) tensors.emplace_back(key_of(*layer, "lora_magnitude_vector"), layer->lora->magnitude);
+    tensors.emplace_back(adapter_tensor_name(layer->name, "lora_A.weight"), layer->lora->a);
+    tensors.emplace_back(adapter_tensor_name(layer->name, "lora_B.weight"), layer->lora->b);
+    if (layer->lora->magnitude.defined()) tensors.emplace_back(adapter_tensor_name(layer->name, "lora_magnitude_vector"), layer->lora->magnitude);
   }
   return tensors;
 }
@@ -206,7 +135,7 @@ base::Status write_adapter(const Decoder& decoder, const AdapterConfig& config, 
     const bool all = std::find(config.target_modules.begin(), config.target_modules.end(), "all-linear") != config.target_modules.end();
     if (all) written.target_modules.assign(found.begin(), found.end());
   }
-  if (auto done = base::write_file_atomically(directory / kConfigFile, adapter_config_to_json(written).dump(2) + "\n"); !done) return done;
+  if (auto done = base::write_file_atomically(directory / kAdapterConfigFile, adapter_config_to_json(written).dump(2) + "\n"); !done) return done;
   std::vector<at::Tensor> kept;
   std::vector<formats::TensorToWrite> tensors;
   for (const auto& [name, tensor] : adapter_tensors(decoder)) {
@@ -214,7 +143,7 @@ base::Status write_adapter(const Decoder& decoder, const AdapterConfig& config, 
     tensors.push_back({name, formats::DType::kF32, kept.back().sizes().vec(),
                        {static_cast<const std::byte*>(kept.back().const_data_ptr()), kept.back().nbytes()}});
   }
-  return formats::write_safetensors(directory / kWeightsFile, tensors);
+  return formats::write_safetensors(directory / kAdapterWeightsFile, tensors);
 }
 
 void merge_adapter(Decoder& decoder) {

@@ -8,28 +8,10 @@
 #include <vector>
 
 #include "base/files.h"
+#include "models/adapter/config.h"
 #include "models/decoder/decoder.h"
 
 namespace deepseek::models {
-
-/// What PEFT's adapter_config.json says, in its own terms.
-struct AdapterConfig {
-  std::string base_model;                   ///< base_model_name_or_path
-  int64_t rank = 16;                        ///< r
-  double alpha = 32;                        ///< lora_alpha; scale alpha / r, rsLoRA alpha / sqrt(r)
-  double dropout = 0;                       ///< lora_dropout
-  bool use_rslora = false, use_dora = false;
-  /// Names, or ends of names after a dot; "all-linear" means every linear layer but the head.
-  std::vector<std::string> target_modules{"all-linear"};
-  std::string target_pattern;               ///< a regular expression over whole names instead of the list
-  std::vector<std::string> exclude_modules;
-  std::string exclude_pattern;
-  std::vector<int64_t> layers_to_transform; ///< empty: all
-  std::vector<std::string> layers_pattern;
-  /// Rank and alpha of the modules whose name ends in a match of the key; the first match counts.
-  std::vector<std::pair<std::string, int64_t>> rank_pattern;
-  std::vector<std::pair<std::string, double>> alpha_pattern;
-};
 
 /// Puts an untrained adapter on every module that the configuration names: A uniform as PEFT's Kaiming initialisation
 /// (bound 1 / sqrt(in)), B zero, DoRA's magnitudes the norms of the weight's rows. The values depend on the seed and the
@@ -39,7 +21,6 @@ struct AdapterConfig {
 /// Reads a directory that PEFT or write_adapter() wrote and puts it on the decoder. Errors: a kind of adapter that is not
 /// LoRA, DoRA or rsLoRA, tensors that are missing, too many, of a wrong shape or not finite.
 [[nodiscard]] base::Result<AdapterConfig> read_adapter(Decoder& decoder, const base::fs::path& directory);
-[[nodiscard]] base::Result<AdapterConfig> read_adapter_config(const base::fs::path& directory);
 
 /// Writes adapter_config.json and adapter_model.safetensors, each atomically, the weights last.
 [[nodiscard]] base::Status write_adapter(const Decoder& decoder, const AdapterConfig& config, const base::fs::path& directory);

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
-#include "models/adapter/config.h"
+#include "models/adapter/adapter_file.h"
 #include "models/adapter/matching.h"
 #include "models/decoder/golden.h"
 #include "models/decoder/load.h"
@@ -56,6 +56,25 @@ TEST_P(PeftAdapter, GivesPeftsLogitsAlsoMerged) {
   const at::Tensor merged = logits_of(*decoder, golden.ids("ids"));
   EXPECT_LT(relative_error(merged, golden.get("merged_logits")), 1e-4);
   EXPECT_LT(relative_error(merged, logits), 1e-4);
+}
+
+TEST_P(PeftAdapter, ItsFileMergesRowByRowToTheSame) {
+  const auto decoder = base_of(GetParam()), merged = base_of(GetParam());
+  const auto directory = kGolden / "adapters" / GetParam();
+  auto file = read_adapter_file(directory, linear_modules(decoder->config()));
+  ASSERT_TRUE(file) << file.error().message;
+  ASSERT_TRUE(read_adapter(*merged, directory));
+  merge_adapter(*merged);
+  const auto before = linear_layers(*decoder), after = linear_layers(*merged);
+  for (size_t i = 0; i < before.size(); ++i) {
+    at::Tensor weight = before[i]->weight.clone();
+    if (const auto part = file->parts.find(before[i]->name); part != file->parts.end()) {
+      for (int64_t r = 0; r < weight.size(0); ++r) {
+        part->second.merge_row(r, {weight.mutable_data_ptr<float>() + r * weight.size(1), static_cast<size_t>(weight.size(1))});
+      }
+    }
+    EXPECT_LT(relative_error(weight, after[i]->weight), 1e-6) << before[i]->name;
+  }
 }
 
 TEST_P(PeftAdapter, IsWrittenAsItWasRead) {
@@ -126,7 +145,9 @@ TEST(Adapter, RefusesAbsurdSettingsInOneSentence) {
 TEST(Adapter, TargetsByPatternExclusionAndLayer) {
   const std::vector<std::string> names{"model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "model.layers.1.mlp.up_proj"};
   const auto targeted = [&](const AdapterConfig& config) {
-    auto matcher = ModuleMatcher::create(config, names);
+    std::vector<LinearModule> modules;
+    for (const auto& name : names) modules.push_back({name, 64, 64});
+    auto matcher = ModuleMatcher::create(config, modules);
     EXPECT_TRUE(matcher) << (matcher ? "" : matcher.error().message);
     std::string marks;
     for (const auto& name : names) marks += matcher->targets(name) ? 'x' : '-';

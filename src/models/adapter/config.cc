@@ -3,6 +3,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
+
 namespace deepseek::models {
 namespace {
 
@@ -131,6 +133,19 @@ Json adapter_config_to_json(const AdapterConfig& config) {
   json["init_lora_weights"] = true;
   json["modules_to_save"] = nullptr;
   return json;
+}
+
+base::Result<AdapterConfig> read_adapter_config(const base::fs::path& directory) {
+  if (!base::fs::exists(directory / kAdapterConfigFile)) {
+    return fail("{} is no adapter: it has no {}", directory.string(), kAdapterConfigFile);
+  }
+  auto text = base::read_file(directory / kAdapterConfigFile, size_t{1} << 24);
+  if (!text) return base::pass(text);
+  auto json = base::parse_json(*text);
+  if (!json) return base::within((directory / kAdapterConfigFile).string(), json.error());
+  auto config = adapter_config_from_json(*json);
+  if (!config) return base::within(directory.string(), config.error());
+  return config;
 }
 
 }  // namespace deepseek::models

@@ -24,10 +24,10 @@ bool any_ends_in(const std::string& name, const std::vector<std::string>& suffix
   return std::any_of(suffixes.begin(), suffixes.end(), [&](const auto& suffix) { return ends_in(name, suffix); });
 }
 
-base::Status check_target(const std::string& target, const std::vector<std::string>& names) {
-  if (std::any_of(names.begin(), names.end(), [&](const auto& name) { return ends_in(name, target); })) return {};
+base::Status check_target(const std::string& target, const std::vector<LinearModule>& modules) {
+  if (std::any_of(modules.begin(), modules.end(), [&](const auto& module) { return ends_in(module.name, target); })) return {};
   std::set<std::string> known;
-  for (const auto& name : names) known.insert(name.substr(name.rfind('.') + 1));
+  for (const auto& module : modules) known.insert(module.name.substr(module.name.rfind('.') + 1));
   if (target.ends_with("lm_head") || target.ends_with("embed_tokens")) {
     return refuse("target module '{}' is not supported: embeddings and the output head stay frozen", target);
   }
@@ -37,6 +37,16 @@ base::Status check_target(const std::string& target, const std::vector<std::stri
   for (const auto& name : candidates) all += (all.empty() ? "" : ", ") + name;
   return refuse("no module of this model is called '{}'{}; it has {}, or say all-linear", target,
                 near.empty() ? "" : ", did you mean '" + near + "'?", all);
+}
+
+base::Status check_size(const LinearModule& module, const ModuleAdapter& adapter) {
+  const int64_t most = std::min(module.out, module.in);
+  if (adapter.rank < 1) return refuse("a LoRA rank of {} makes no adapter; use 1 or more (16 is common)", adapter.rank);
+  if (adapter.rank > most) {
+    return refuse("a LoRA rank of {} is above the size of {} ({} x {}); use at most {}", adapter.rank, module.name, module.out, module.in, most);
+  }
+  if (!std::isfinite(adapter.alpha) || adapter.alpha <= 0) return refuse("a LoRA alpha of {} is not a positive number", adapter.alpha);
+  return {};
 }
 
 template <typename Value>
@@ -51,14 +61,6 @@ Result<std::vector<std::pair<Pattern, Value>>> compiled(const std::vector<std::p
 }
 
 }  // namespace
-
-base::Status check_adapter_size(const std::string& name, int64_t out, int64_t in, const ModuleAdapter& adapter) {
-  const int64_t most = std::min(out, in);
-  if (adapter.rank < 1) return refuse("a LoRA rank of {} makes no adapter; use 1 or more (16 is common)", adapter.rank);
-  if (adapter.rank > most) return refuse("a LoRA rank of {} is above the size of {} ({} x {}); use at most {}", adapter.rank, name, out, in, most);
-  if (!std::isfinite(adapter.alpha) || adapter.alpha <= 0) return refuse("a LoRA alpha of {} is not a positive number", adapter.alpha);
-  return {};
-}
 
 struct ModuleMatcher::Rules {
   AdapterConfig config;
@@ -80,7 +82,8 @@ struct ModuleMatcher::Rules {
   }
 };
 
-Result<ModuleMatcher> ModuleMatcher::create(const AdapterConfig& config, const std::vector<std::string>& names) {
+Result<ModuleMatcher> ModuleMatcher::create(const AdapterConfig& config, const std::vector<LinearModule>& modules) {
+  if (!(config.dropout >= 0 && config.dropout < 1)) return refuse("a LoRA dropout of {} is not in [0, 1)", config.dropout);
   auto rules = std::make_shared<Rules>();
   rules->config = config;
   const auto compile = [](const std::string& text, std::optional<Pattern>& into) -> base::Status {
@@ -108,14 +111,18 @@ Result<ModuleMatcher> ModuleMatcher::create(const AdapterConfig& config, const s
   if (config.target_pattern.empty()) {
     for (const auto& target : config.target_modules) {
       if (target == "all-linear") continue;
-      if (auto known = check_target(target, names); !known) return base::pass(known);
+      if (auto known = check_target(target, modules); !known) return base::pass(known);
     }
   }
   ModuleMatcher matcher;
   matcher.rules_ = rules;
-  if (std::none_of(names.begin(), names.end(), [&](const auto& name) { return matcher.targets(name); })) {
-    return refuse("the adapter's target and exclude rules leave no module of this model; its modules are named like '{}'", names.front());
+  bool any = false;
+  for (const auto& module : modules) {
+    if (!matcher.targets(module.name)) continue;
+    any = true;
+    if (auto sound = check_size(module, matcher.adapter_of(module.name)); !sound) return base::pass(sound);
   }
+  if (!any) return refuse("the adapter's target and exclude rules leave no module of this model; its modules are named like '{}'", modules.front().name);
   return matcher;
 }
 
@@ -129,7 +136,7 @@ bool ModuleMatcher::targets(const std::string& name) const {
 }
 
 ModuleAdapter ModuleMatcher::adapter_of(const std::string& name) const {
-  ModuleAdapter adapter{rules_->config.rank, rules_->config.alpha};
+  ModuleAdapter adapter{.rank = rules_->config.rank, .alpha = rules_->config.alpha};
   for (const auto& [pattern, rank] : rules_->ranks) {
     if (!pattern.matches_all(name)) continue;
     adapter.rank = rank;
@@ -140,6 +147,8 @@ ModuleAdapter ModuleMatcher::adapter_of(const std::string& name) const {
     adapter.alpha = alpha;
     break;
   }
+  const auto rank = static_cast<double>(adapter.rank);
+  adapter.scale = adapter.alpha / (rules_->config.use_rslora ? std::sqrt(rank) : rank);
   return adapter;
 }
 

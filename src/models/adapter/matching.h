@@ -5,22 +5,22 @@
 #include <string>
 #include <vector>
 
-#include "models/adapter/adapter.h"
+#include "models/adapter/config.h"
+#include "models/decoder/config.h"
 
 namespace deepseek::models {
 
 struct ModuleAdapter {
   int64_t rank = 0;
   double alpha = 0;
+  double scale = 0;  ///< alpha / rank, rsLoRA alpha / sqrt(rank)
 };
-
-/// Refuses a rank that is 0 or above the layer's size, and an alpha that is no positive number.
-[[nodiscard]] base::Status check_adapter_size(const std::string& name, int64_t out, int64_t in, const ModuleAdapter& adapter);
 
 class ModuleMatcher {
  public:
-  /// Errors: a pattern that does not compile, a target that this model does not have (`names` are its linear layers).
-  [[nodiscard]] static base::Result<ModuleMatcher> create(const AdapterConfig& config, const std::vector<std::string>& names);
+  /// `modules`: the linear layers of the model. Errors: a pattern that does not compile, a target that the model does not have, a rank of 0
+  /// or above a layer's size, an alpha that is no positive number, a dropout outside [0, 1).
+  [[nodiscard]] static base::Result<ModuleMatcher> create(const AdapterConfig& config, const std::vector<LinearModule>& modules);
   [[nodiscard]] bool targets(const std::string& name) const;
   [[nodiscard]] ModuleAdapter adapter_of(const std::string& name) const;
 

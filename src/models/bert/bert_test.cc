@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "formats/weights/convert.h"
 #include "models/bert/encoder.h"
+#include "models/decoder/checkpoint.h"
 #include "models/decoder/golden.h"
 #include "models/decoder/load.h"
 #include "models/hub/packages.h"

@@ -30,7 +30,7 @@ class Reader {
     if (!status_) return {};
     const auto* info = file_->find(prefix_ + name);
     if (info == nullptr) return note(fail("tensor '{}' is missing", prefix_ + name));
-    if (auto same = check_shape(*info, shape); !same) return note(base::pass(same));
+    if (auto same = formats::check_shape(*info, shape); !same) return note(base::pass(same));
     auto tensor = read_weight(*info, options_, file_);
     return tensor ? *tensor : note(base::pass(tensor));
   }

@@ -1,11 +1,11 @@
 #include "models/decoder/checkpoint.h"
 
 #include <map>
+#include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "formats/weights/gguf.h"
 #include "formats/weights/safetensors.h"
-#include "models/decoder/load.h"
-#include "models/weights.h"
 
 namespace deepseek::models {
 namespace {
@@ -23,6 +23,22 @@ const std::map<std::string, std::string>& gguf_names() {
 }
 
 }  // namespace
+
+Result<DecoderConfig> read_decoder_config(const base::fs::path& path) {
+  if (path.extension() == ".gguf") {
+    auto gguf = formats::Gguf::open(path);
+    if (!gguf) return pass(gguf);
+    return decoder_config_from_gguf(*gguf);
+  }
+  const base::fs::path file = path / "config.json";
+  auto text = base::read_file(file, size_t{16} << 20);
+  if (!text) return pass(text);
+  auto json = base::parse_json(*text);
+  if (!json) return base::within(file.string(), json.error());
+  auto config = decoder_config_from_json(*json);
+  if (!config) return base::within(file.string(), config.error());
+  return config;
+}
 
 Result<DecoderCheckpoint> DecoderCheckpoint::open(const base::fs::path& path) {
   DecoderCheckpoint out;
@@ -58,7 +74,7 @@ Result<DecoderCheckpoint> DecoderCheckpoint::open(const base::fs::path& path) {
 Result<const formats::TensorInfo*> DecoderCheckpoint::named(const std::string& name, const std::vector<int64_t>& shape) const {
   const auto* info = find_(name);
   if (info == nullptr) return fail("{}: tensor '{}' is missing", path_.string(), name);
-  if (auto same = check_shape(*info, shape); !same) return base::within(path_.string(), same.error());
+  if (auto same = formats::check_shape(*info, shape); !same) return base::within(path_.string(), same.error());
   return info;
 }
 

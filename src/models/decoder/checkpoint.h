@@ -46,6 +46,9 @@ class DecoderCheckpoint {
   std::function<const base::MappedFile&(const formats::TensorInfo&)> file_of_;
 };
 
+/// The configuration alone.
+[[nodiscard]] base::Result<DecoderConfig> read_decoder_config(const base::fs::path& path);
+
 /// The name of a module's tensor in a GGUF; layer -1: above the layers.
 [[nodiscard]] std::string gguf_tensor_name(const DecoderConfig& config, const std::string& module, int64_t layer = -1, const char* kind = "weight");
 /// As DecoderCheckpoint::interleaved_heads(), for any GGUF of this configuration.

@@ -181,6 +181,22 @@ int64_t DecoderConfig::parameters() const {
   return num_layers * layer + hidden_size + vocab_size * hidden_size * (tie_word_embeddings ? 1 : 2);
 }
 
+std::vector<LinearModule> linear_modules(const DecoderConfig& c) {
+  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+  std::vector<LinearModule> modules;
+  for (int64_t i = 0; i < c.num_layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    modules.push_back({layer + "self_attn.q_proj", q, c.hidden_size});
+    modules.push_back({layer + "self_attn.k_proj", kv, c.hidden_size});
+    modules.push_back({layer + "self_attn.v_proj", kv, c.hidden_size});
+    modules.push_back({layer + "self_attn.o_proj", c.hidden_size, q});
+    modules.push_back({layer + "mlp.gate_proj", c.intermediate_size, c.hidden_size});
+    modules.push_back({layer + "mlp.up_proj", c.intermediate_size, c.hidden_size});
+    modules.push_back({layer + "mlp.down_proj", c.hidden_size, c.intermediate_size});
+  }
+  return modules;
+}
+
 Result<DecoderConfig> decoder_config_from_json(const json& outer) {
   if (!outer.is_object()) return fail("config.json is no JSON object");
   const bool nested = value_or<std::string>(outer, "model_type", "") == "gemma3" && outer.contains("text_config");

@@ -63,6 +63,14 @@ struct DecoderConfig {
   [[nodiscard]] int64_t parameters() const;
 };
 
+/// A linear layer: y = W x, W [out, in].
+struct LinearModule {
+  std::string name;  ///< "model.layers.0.self_attn.q_proj"
+  int64_t out = 0, in = 0;
+};
+/// All but the head, in order.
+[[nodiscard]] std::vector<LinearModule> linear_modules(const DecoderConfig& config);
+
 /// From a Hugging Face config.json (both the classic layout and Transformers 5's rope_parameters). Unknown architectures and
 /// absurd sizes are refused with what is supported.
 [[nodiscard]] base::Result<DecoderConfig> decoder_config_from_json(const nlohmann::ordered_json& json);

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "models/decoder/checkpoint.h"
 #include "models/decoder/golden.h"
 #include "models/decoder/load.h"
 

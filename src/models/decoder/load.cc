@@ -5,10 +5,8 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
-#include <nlohmann/json.hpp>
 #include <random>
 
-#include "base/json.h"
 #include "formats/weights/gguf.h"
 #include "formats/weights/safetensors.h"
 #include "models/decoder/checkpoint.h"
@@ -78,22 +76,6 @@ DecoderLayer read_layer(Reader& reader, const DecoderConfig& config, int64_t i) 
 }
 
 }  // namespace
-
-Result<DecoderConfig> read_decoder_config(const fs::path& path) {
-  if (path.extension() == ".gguf") {
-    auto gguf = formats::Gguf::open(path);
-    if (!gguf) return pass(gguf);
-    return decoder_config_from_gguf(*gguf);
-  }
-  const fs::path file = path / "config.json";
-  auto text = base::read_file(file, size_t{16} << 20);
-  if (!text) return pass(text);
-  auto json = base::parse_json(*text);
-  if (!json) return base::within(file.string(), json.error());
-  auto config = decoder_config_from_json(*json);
-  if (!config) return base::within(file.string(), config.error());
-  return config;
-}
 
 Result<std::unique_ptr<Decoder>> load_decoder(const fs::path& path, const DecoderLoadOptions& options) {
   auto checkpoint = DecoderCheckpoint::open(path);

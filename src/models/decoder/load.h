@@ -21,8 +21,6 @@ using DecoderLoadOptions = WeightOptions;
 [[nodiscard]] base::Result<at::ScalarType> stored_dtype(const base::fs::path& path);
 /// Weights drawn from a seeded normal distribution: a model in shape only, for measuring.
 [[nodiscard]] std::unique_ptr<Decoder> random_decoder(const DecoderConfig& config, const DecoderLoadOptions& options, uint64_t seed);
-/// The configuration alone.
-[[nodiscard]] base::Result<DecoderConfig> read_decoder_config(const base::fs::path& path);
 
 /// Each weight with the name it has in a Hugging Face checkpoint; the head only where it is not tied.
 [[nodiscard]] std::vector<std::pair<std::string, at::Tensor>> named_weights(const Decoder& decoder);

@@ -1,7 +1,7 @@
 list(APPEND DEEPSEEK_MODELS_SOURCES hub/packages.cc hub/places.cc hub/registry.cc)
 if(DEEPSEEK_HUB)
   list(APPEND DEEPSEEK_MODELS_SOURCES hub/pull.cc hub/lock.cc hub/packaged.cc hub/transfer.cc)
-  list(APPEND DEEPSEEK_MODELS_LIBRARIES CURL::libcurl OpenSSL::Crypto)
+  list(APPEND DEEPSEEK_MODELS_LIBRARIES ${DEEPSEEK_HUB_LIBRARIES})
 else()
   list(APPEND DEEPSEEK_MODELS_SOURCES hub/no_pull.cc)
 endif()
