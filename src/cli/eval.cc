@@ -22,7 +22,7 @@ using base::Status;
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string model, adapter, dataset, text, split, reference, dtype = "auto", device = "cpu";
+  std::string model, adapter, dataset, text, split, reference, dtype = "auto", device = "cpu", kv_cache = "bf16";
   int64_t limit = 0, max_new_tokens = 128, window = 0, stride = 0;
   bool no_generate = false;
 };
@@ -164,7 +164,7 @@ Status evaluate(const Arguments& a, const Context& context) {
     out["dataset"] = a.dataset;
     out["rows"] = examples.size();
   }
-  auto model = load_for_inference(a.model, {.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads}, context);
+  auto model = load_for_inference(a.model, {.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads, .kv_cache = a.kv_cache}, context);
   if (!model) return base::pass(model);
   if (!a.text.empty()) {
     const auto measure = a.reference.empty() ? text_perplexity : text_divergence;
@@ -197,6 +197,7 @@ Command eval_command() {
             app.add_option("--window", a->window, "tokens of context for --text; 0: up to 2,048")->capture_default_str();
             app.add_option("--stride", a->stride, "tokens between windows; 0: half of one")->capture_default_str();
             app.add_option("--dtype", a->dtype, "auto, f32 or bf16")->capture_default_str();
+            app.add_option("--kv_cache", a->kv_cache, "type of keys and values: bf16 or int8 (--reference keeps bf16)")->capture_default_str();
             app.add_option("--device", a->device, "cpu, or cuda: by libtorch's operators")->capture_default_str();
             return std::function<Status()>([a, &context] { return evaluate(*a, context); });
           }};

@@ -21,7 +21,7 @@ base::Result<LoadedModel> load_for_inference(const std::string& model, const eng
 }
 
 base::Result<LoadedModel> load_for_generation(const GenerationArguments& a, const Context& context) {
-  engine::LoadOptions options{.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads, .context = a.context, .cache = !a.no_cache};
+  engine::LoadOptions options{.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads, .context = a.context, .kv_cache = a.kv_cache, .cache = !a.no_cache};
   auto loaded = load_for_inference(a.model, options, context);
   if (!loaded || a.draft == "off") return loaded;
   if (a.draft == "auto") {
@@ -47,6 +47,7 @@ void add_generation_options(CLI::App& app, GenerationArguments& a) {
   app.add_option("--adapter", a.adapter, "a PEFT adapter's directory");
   app.add_option("--dtype", a.dtype, "auto (as the file has its weights), f32 or bf16")->capture_default_str();
   app.add_option("--device", a.device, "cpu, or cuda: by libtorch's operators")->capture_default_str();
+  app.add_option("--kv_cache", a.kv_cache, "type of keys and values: bf16, or int8 in half the memory")->capture_default_str();
   app.add_option("--draft", a.draft, "guesses that the model checks several at a time: auto (from the text so far), off, or a smaller model")
       ->capture_default_str();
   app.add_flag("--no_cache", a.no_cache, "neither read nor keep the packed weights beside the model");

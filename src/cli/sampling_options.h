@@ -16,7 +16,7 @@
 namespace deepseek::cli {
 
 struct GenerationArguments {
-  std::string model, adapter, dtype = "auto", device = "cpu", draft = "auto";
+  std::string model, adapter, dtype = "auto", device = "cpu", kv_cache = "bf16", draft = "auto";
   int64_t max_new_tokens = 256, context = 0;
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   std::optional<int64_t> top_k;

@@ -28,7 +28,7 @@ void soften(float* x, float cap, int64_t n) {
 
 }  // namespace
 
-base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weights, std::shared_ptr<hardware::Team> team, int64_t cache_tokens) {
+base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weights, std::shared_ptr<hardware::Team> team, int64_t cache_tokens, kernels::KvType cache_type) {
   std::unique_ptr<FusedModel> model(new FusedModel(std::move(weights), std::move(team)));
   const auto& c = model->config();
   const std::pair<const kernels::MatmulKernel**, kernels::PackedFormat> choices[] = {
@@ -40,7 +40,7 @@ base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weigh
     *to = *chosen;
   }
   model->attention_kernel_ = &kernels::choose_attention();
-  auto pool = kernels::KvPool::create(c.num_layers, c.num_kv_heads, c.head_dim, (cache_tokens + kPageTokens - 1) / kPageTokens);
+  auto pool = kernels::KvPool::create(c.num_layers, c.num_kv_heads, c.head_dim, (cache_tokens + kPageTokens - 1) / kPageTokens, cache_type);
   if (!pool) return base::pass(pool);
   model->pool_ = std::move(*pool);
   model->embedding_scale_ = static_cast<float>(c.embedding_scale);

@@ -36,7 +36,8 @@ class FusedModel {
 
   /// cache_tokens: positions that all sequences together may fill, in pages of 64. Errors: no kernel for the weights (a forced one that
   /// does not exist), no room for the cache.
-  [[nodiscard]] static base::Result<std::unique_ptr<FusedModel>> create(PackedWeights weights, std::shared_ptr<hardware::Team> team, int64_t cache_tokens);
+  [[nodiscard]] static base::Result<std::unique_ptr<FusedModel>> create(PackedWeights weights, std::shared_ptr<hardware::Team> team, int64_t cache_tokens,
+                                                                          kernels::KvType cache_type = kernels::KvType::kBF16);
 
   [[nodiscard]] const models::DecoderConfig& config() const { return weights_.config; }
   [[nodiscard]] const PackedWeights& weights() const { return weights_; }

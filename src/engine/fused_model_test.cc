@@ -37,13 +37,14 @@ const std::string kModels = DEEPSEEK_SOURCE_DIR "/tests/golden/models/";
 // Keys, values and probabilities are bf16 in the engine's cache: each is off by up to 2^-9 of itself, a logit by some of these.
 constexpr double kCacheRounding = 0.03;
 
-std::unique_ptr<FusedModel> open(const std::string& path, int threads = 2, int64_t cache_tokens = 4096) {
+std::unique_ptr<FusedModel> open(const std::string& path, int threads = 2, int64_t cache_tokens = 4096,
+                                 kernels::KvType type = kernels::KvType::kBF16) {
   auto team = std::make_shared<hardware::Team>(threads);
   auto checkpoint = models::DecoderCheckpoint::open(path);
   EXPECT_TRUE(checkpoint);
   auto weights = pack_checkpoint(*checkpoint, *team);
   EXPECT_TRUE(weights) << (weights ? "" : weights.error().message);
-  auto model = FusedModel::create(std::move(*weights), team, cache_tokens);
+  auto model = FusedModel::create(std::move(*weights), team, cache_tokens, type);
   EXPECT_TRUE(model);
   return std::move(*model);
 }
@@ -72,6 +73,19 @@ TEST_P(TinyModel, LogitsEqualTransformersButForTheCache) {
     CachedSequence sequence;
     auto logits = feed(*model, sequence, ids, true);
     EXPECT_LT(models::relative_error(tensor(logits, static_cast<int64_t>(ids.size())), golden.get("logits_" + std::to_string(i))), kCacheRounding) << i;
+    model->truncate(sequence, 0);
+  }
+}
+
+TEST_P(TinyModel, ACacheInInt8CostsLittle) {
+  const std::string path = kModels + GetParam();
+  const auto model = open(path, 2, 4096, kernels::KvType::kInt8);
+  const models::Golden golden(path + "/golden.safetensors");
+  for (int i = 0; golden.has("ids_" + std::to_string(i)); ++i) {
+    const auto ids = golden.ids("ids_" + std::to_string(i));
+    CachedSequence sequence;
+    auto logits = feed(*model, sequence, ids, true);
+    EXPECT_LT(models::relative_error(tensor(logits, static_cast<int64_t>(ids.size())), golden.get("logits_" + std::to_string(i))), 2 * kCacheRounding) << i;
     model->truncate(sequence, 0);
   }
 }
@@ -143,21 +157,77 @@ TEST_P(TinyModel, LossesAreThoseOfTheLogits) {
 }
 
 TEST_P(TinyModel, AStepTakesNothingFromTheHeap) {
-  const auto model = open(kModels + GetParam());
-  CachedSequence one, two;
-  // Room for what grows with the positions: pages of the sequences, and the scratch of each thread.
-  feed(*model, one, std::vector<int32_t>(70, 5));
-  feed(*model, two, std::vector<int32_t>(3, 7));
-  const int32_t token[] = {9};
-  const SequenceInput inputs[] = {{&one, token}, {&two, token}};
-  for (int i = 0; i < 40; ++i) ASSERT_TRUE(model->forward(inputs));  // either thread has had every kind of work
-  counting = true;
-  allocations = 0;
-  bool sound = true;
-  for (int i = 0; i < 10; ++i) sound = sound && model->forward(inputs).has_value();
-  counting = false;
-  EXPECT_TRUE(sound);
-  EXPECT_EQ(allocations, 0);
+  for (const auto type : {kernels::KvType::kBF16, kernels::KvType::kInt8}) {
+    const auto model = open(kModels + GetParam(), 2, 4096, type);
+    CachedSequence one, two;
+    // Room for what grows with the positions: pages of the sequences, and the scratch of each thread.
+    feed(*model, one, std::vector<int32_t>(70, 5));
+    feed(*model, two, std::vector<int32_t>(3, 7));
+    const int32_t token[] = {9};
+    const SequenceInput inputs[] = {{&one, token}, {&two, token}};
+    for (int i = 0; i < 40; ++i) ASSERT_TRUE(model->forward(inputs));  // either thread has had every kind of work
+    counting = true;
+    allocations = 0;
+    bool sound = true;
+    for (int i = 0; i < 10; ++i) sound = sound && model->forward(inputs).has_value();
+    counting = false;
+    EXPECT_TRUE(sound);
+    EXPECT_EQ(allocations, 0);
+  }
+}
+
+// PEFT's adapters on their models, merged by PEFT.
+TEST(FusedModel, AnAdapterIsMergedAsPeftDoes) {
+  for (const std::string name : {"llama_gqa-lora", "llama_gqa-dora", "llama_gqa-patterns", "qwen3-rslora", "gemma3-layers"}) {
+    const std::string adapter = DEEPSEEK_SOURCE_DIR "/tests/golden/adapters/" + name;
+    hardware::Team team(2);
+    auto checkpoint = models::DecoderCheckpoint::open(kModels + name.substr(0, name.find('-')));
+    ASSERT_TRUE(checkpoint);
+    auto weights = pack_checkpoint(*checkpoint, team, {.adapter = adapter});
+    ASSERT_TRUE(weights) << weights.error().message;
+    auto model = FusedModel::create(std::move(*weights), std::make_shared<hardware::Team>(2), 1024);
+    ASSERT_TRUE(model);
+    const models::Golden golden(adapter + "/golden.safetensors");
+    const auto ids = golden.ids("ids");
+    CachedSequence sequence;
+    auto logits = feed(**model, sequence, ids, true);
+    EXPECT_LT(models::relative_error(tensor(logits, static_cast<int64_t>(ids.size())), golden.get("merged_logits")), kCacheRounding) << name;
+  }
+}
+
+TEST(FusedModel, WhatIsNoAdapterOfThisModelIsRefused) {
+  hardware::Team team(1);
+  auto checkpoint = models::DecoderCheckpoint::open(kModels + "llama_gqa");
+  ASSERT_TRUE(checkpoint);
+  const auto refusal = [&](const std::string& adapter) { return pack_checkpoint(*checkpoint, team, {.adapter = adapter}).error().message; };
+  EXPECT_THAT(refusal("/nonexistent"), HasSubstr("is no adapter"));
+  EXPECT_THAT(refusal(DEEPSEEK_SOURCE_DIR "/tests/golden/adapters/gemma3-lora"), HasSubstr("was it made for another model?"));
+}
+
+TEST(FusedModel, TheTypeThatIsAskedForIsPacked) {
+  hardware::Team team(1);
+  auto checkpoint = models::DecoderCheckpoint::open(kModels + "llama_gqa");  // f32
+  ASSERT_TRUE(checkpoint);
+  const auto bits = [&](const char* dtype) { return pack_checkpoint(*checkpoint, team, {.as = *pack_as(dtype)})->layers[0].q.weight.format().bits; };
+  EXPECT_EQ(bits("auto"), 32);
+  EXPECT_EQ(bits("f32"), 32);
+  EXPECT_EQ(bits("bf16"), 16);
+  EXPECT_THAT(pack_as("fp8").error().message, HasSubstr("use auto, f32 or bf16"));
+}
+
+// What runs on a device by libtorch gives what the fused pass gives: here on the CPU.
+TEST(FusedModel, EqualsThePlainModelThatIsLoadedForADevice) {
+  auto text = models::open_model(kModels + "qwen3");
+  ASSERT_TRUE(text);
+  auto fused = load_fused(*text, {.threads = 2, .cache = false}), plain = load_plain(*text, {.dtype = "f32"});
+  ASSERT_TRUE(fused && plain);
+  const std::vector<int32_t> ids{1, 5, 9, 20, 33};
+  auto a = (*fused)->new_sequence(), b = (*plain)->new_sequence();
+  auto one = a->feed(ids), other = b->feed(ids);
+  ASSERT_TRUE(one && other);
+  std::vector<float> x(one->begin(), one->end()), y(other->begin(), other->end());
+  EXPECT_LT(models::relative_error(tensor(x, 1), tensor(y, 1)), kCacheRounding);
+  EXPECT_THAT(load_plain(*text, {.device = "tpu"}).error().message, HasSubstr("use cpu or cuda"));
 }
 
 // The packaged Gemma: Q4_K, Q5_0, Q6_K and Q8_0 in one file.

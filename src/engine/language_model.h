@@ -50,6 +50,7 @@ struct LoadOptions {
   base::fs::path adapter;        ///< a PEFT adapter, merged (PackOptions); or empty
   int threads = 0;               ///< 0: one for each core
   int64_t context = 0;           ///< positions that the cache may hold; 0: the model's
+  std::string kv_cache = "bf16"; ///< type of keys and values: "bf16", or "int8" in half the memory
   bool check_weights = true;     ///< refuse NaN and infinity
   bool cache = true;             ///< keep the packed weights beside the model for the next start
 };

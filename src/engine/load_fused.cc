@@ -112,14 +112,14 @@ class FusedLanguageModel : public LanguageModel {
 };
 
 // Positions whose keys and values fit into memory beside the weights, which are loaded already.
-base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int64_t asked) {
-  const int64_t each = kernels::KvPool::position_bytes(config.num_layers, config.num_kv_heads, config.head_dim);
+base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int64_t asked, kernels::KvType type) {
+  const int64_t each = kernels::KvPool::position_bytes(config.num_layers, config.num_kv_heads, config.head_dim, type);
   const uint64_t available = hardware::memory().available / 10 * 9;
   const auto most = static_cast<int64_t>(available / static_cast<uint64_t>(each)), wanted = asked > 0 ? asked : config.max_position_embeddings;
   if (wanted <= most) return wanted;
   if (asked > 0) {
-    return base::refuse("a context of {} tokens needs {} for its keys and values, and {} are free: lower --context to {} or less", asked,
-                        base::human_bytes(static_cast<uint64_t>(asked * each)), base::human_bytes(available), most);
+    return base::refuse("a context of {} tokens needs {} for its keys and values, and {} are free: lower --context to {} or less{}", asked,
+                        base::human_bytes(static_cast<uint64_t>(asked * each)), base::human_bytes(available), most, type == kernels::KvType::kBF16 ? ", or use --kv_cache int8" : "");
   }
   base::log_info(fmt::format("memory holds a context of {} tokens; the model could have {}", most, wanted));
   return most;
@@ -130,6 +130,8 @@ base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int
 base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText& text, const LoadOptions& options) {
   auto as = pack_as(options.dtype);
   if (!as) return base::pass(as);
+  const auto cache_type = options.kv_cache == "int8" ? kernels::KvType::kInt8 : kernels::KvType::kBF16;
+  if (cache_type == kernels::KvType::kBF16 && options.kv_cache != "bf16") return base::refuse("kv_cache '{}' is unknown; use bf16 or int8", options.kv_cache);
   auto checkpoint = models::DecoderCheckpoint::open(text.path);
   if (!checkpoint) return base::pass(checkpoint);
   // More threads than processors only wait for each other.
@@ -138,9 +140,9 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   auto team = std::make_shared<hardware::Team>(std::min(options.threads, most));
   auto weights = pack_checkpoint(*checkpoint, *team, {.check_weights = options.check_weights, .as = *as, .adapter = options.adapter, .cache = options.cache});
   if (!weights) return base::pass(weights);
-  auto context = context_that_fits(text.config, options.context);
+  auto context = context_that_fits(text.config, options.context, cache_type);
   if (!context) return base::pass(context);
-  auto model = FusedModel::create(std::move(*weights), std::move(team), *context);
+  auto model = FusedModel::create(std::move(*weights), std::move(team), *context, cache_type);
   if (!model) return base::pass(model);
   if ((*model)->kernels().find("reference") != std::string::npos) {
     base::log_info("kernels: " + (*model)->kernels() + "; without AVX2 (or with DEEPSEEK_FORCE_KERNEL) this is slow");

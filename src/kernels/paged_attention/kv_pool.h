@@ -1,4 +1,4 @@
-// Keys and values of many sequences, in pages of 64 positions that all layers share, bf16.
+// Keys and values of many sequences, in pages of 64 positions that all layers share, bf16 or int8.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,12 @@ namespace deepseek::kernels {
 constexpr int64_t kPageTokens = 64;
 constexpr int64_t kKeyTile = 16;  // positions side by side in a 512-bit register
 
+enum class KvType { kBF16, kInt8 };
+
 /// A page holds, for one layer and head: keys as [4 tiles][dim / 2][16 positions][2] and values as [32][dim][2 positions], so that both
 /// products of attention walk over memory in order. dim is padded to a multiple of 16 with zeros.
+/// kInt8: the same order in bytes, of which the largest of a key or value is 127, then [64] f32 scales of keys and [64] of values. That is
+/// half the memory (0.52 at dimension 128); a page becomes bf16 again when it is read, once for up to 48 queries.
 class KvPool {
  public:
   KvPool() = default;
@@ -25,34 +29,39 @@ class KvPool {
   ~KvPool();
 
   /// Reserves addresses for `pages`; memory is taken when a page is first written. Errors: no room for that many.
-  [[nodiscard]] static base::Result<KvPool> create(int64_t layers, int64_t heads, int64_t head_dim, int64_t pages);
+  [[nodiscard]] static base::Result<KvPool> create(int64_t layers, int64_t heads, int64_t head_dim, int64_t pages, KvType type = KvType::kBF16);
 
   /// A free page, or nothing where all are taken.
   [[nodiscard]] std::optional<int32_t> take();
   void give_back(int32_t page);
   [[nodiscard]] int64_t pages() const { return pages_; }
   [[nodiscard]] int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
-  /// Bytes of one position, and of one page, over all layers and heads: a key and a value in bf16.
-  [[nodiscard]] static int64_t position_bytes(int64_t layers, int64_t heads, int64_t head_dim) { return layers * heads * padded(head_dim) * 4; }
-  [[nodiscard]] int64_t page_bytes() const { return kPageTokens * position_bytes(layers_, heads_, dim_); }
+  /// Bytes of one position, and of one page, over all layers and heads: a key and a value.
+  [[nodiscard]] static int64_t position_bytes(int64_t layers, int64_t heads, int64_t head_dim, KvType type = KvType::kBF16) {
+    return layers * heads * (type == KvType::kBF16 ? padded(head_dim) * 4 : padded(head_dim) * 2 + 8);
+  }
+  [[nodiscard]] int64_t page_bytes() const { return kPageTokens * position_bytes(layers_, heads_, dim_, type_); }
 
   /// Rounds the key and the value of one position, [head_dim] f32 each, into `slot` of a page. Threads may store different slots at once.
   void store(int64_t layer, int64_t head, int32_t page, int64_t slot, const float* key, const float* value);
 
-  [[nodiscard]] const uint16_t* keys(int64_t layer, int64_t head, int32_t page) const { return memory_ + offset(layer, head, page); }
-  [[nodiscard]] const uint16_t* values(int64_t layer, int64_t head, int32_t page) const { return keys(layer, head, page) + kPageTokens * width_; }
+  /// A page of one layer and head in bf16: keys, and kPageTokens * width() further its values. kInt8 writes it to `scratch` of twice that,
+  /// positions [begin, end) at least: what lies beyond may be anything.
+  [[nodiscard]] const uint16_t* read(int64_t layer, int64_t head, int32_t page, int64_t begin, int64_t end, uint16_t* scratch) const;
+  [[nodiscard]] KvType type() const { return type_; }
   [[nodiscard]] int64_t heads() const { return heads_; }
   [[nodiscard]] int64_t head_dim() const { return dim_; }
   [[nodiscard]] int64_t width() const { return width_; }  ///< head_dim with its padding
 
  private:
   [[nodiscard]] static int64_t padded(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
-  [[nodiscard]] int64_t offset(int64_t layer, int64_t head, int32_t page) const {
-    return ((layer * pages_ + page) * heads_ + head) * 2 * kPageTokens * width_;
+  [[nodiscard]] std::byte* place(int64_t layer, int64_t head, int32_t page) const {
+    return memory_ + ((layer * pages_ + page) * heads_ + head) * kPageTokens * position_bytes(1, 1, dim_, type_);
   }
+  KvType type_ = KvType::kBF16;
   int64_t layers_ = 0, heads_ = 0, dim_ = 0, width_ = 0, pages_ = 0;
   size_t bytes_ = 0;
-  uint16_t* memory_ = nullptr;
+  std::byte* memory_ = nullptr;
   std::vector<int32_t> free_;
 };
 

@@ -55,11 +55,12 @@ constexpr int64_t kFewestPagesOfPart = 4;  // below 256 keys joining costs more 
 
 // What one thread needs for an item; grows to the largest and stays.
 struct Scratch {
-  std::vector<uint16_t> q;
+  std::vector<uint16_t> q, page;
   std::vector<float> out;
 };
-Scratch& scratch_of_thread(int64_t width) {
+Scratch& scratch_of_thread(int64_t width, KvType type) {
   thread_local Scratch scratch;
+  if (type != KvType::kBF16 && scratch.page.size() < static_cast<size_t>(2 * kPageTokens * width)) scratch.page.resize(static_cast<size_t>(2 * kPageTokens * width));
   if (scratch.q.size() < static_cast<size_t>(kMostQueries * width)) {
     scratch.q.resize(static_cast<size_t>(kMostQueries * width));
     scratch.out.resize(static_cast<size_t>(kMostQueries * width));
@@ -132,7 +133,7 @@ void PagedAttention::run(int64_t index, const AttentionKernel& kernel, const KvP
   const bool rows = kernel.rows_from > 0 && sequence.count >= kernel.rows_from;
   const int64_t most = rows ? QueryTile::kMost : QueryTile::kMostSideBySide;
   const int64_t tiles = (item.queries + most - 1) / most, stride = options_.heads * dim_;
-  Scratch& scratch = scratch_of_thread(width_);
+  Scratch& scratch = scratch_of_thread(width_, pool.type());
   QueryTile tile[kTilesOfItem];
   for (int64_t i = 0; i < tiles; ++i) {
     QueryTile& t = tile[i];
@@ -155,9 +156,11 @@ void PagedAttention::run(int64_t index, const AttentionKernel& kernel, const KvP
     }
   }
   for (int64_t p = item.page_begin; p < item.page_end; ++p) {
-    const int32_t page = sequence.pages[static_cast<size_t>(p)];
-    const uint16_t *keys = pool.keys(layer, item.head, page), *values = pool.values(layer, item.head, page);
-    for (int64_t i = 0; i < tiles; ++i) kernel.page(keys, values, width_, p * kPageTokens, options_.softcap, tile[i]);
+    // The positions that any of these queries sees.
+    const int64_t first = p * kPageTokens, from = std::clamp<int64_t>(tile[0].first[0] - first, 0, kPageTokens);
+    const int64_t to = std::clamp<int64_t>(tile[tiles - 1].last[tile[tiles - 1].count - 1] - first + 1, 0, kPageTokens);
+    const uint16_t* keys = pool.read(layer, item.head, sequence.pages[static_cast<size_t>(p)], from, to, scratch.page.data());
+    for (int64_t i = 0; i < tiles; ++i) kernel.page(keys, keys + kPageTokens * width_, width_, first, options_.softcap, tile[i]);
   }
   for (int64_t i = 0; i < tiles; ++i) {
     for (int64_t j = 0; j < tile[i].count; ++j) {

@@ -28,6 +28,20 @@ std::vector<AttentionKernel> tested_kernels() {
 
 double rounded(double value) { return bf16_to_f32(f32_to_bf16(static_cast<float>(value))); }
 
+// What the cache gives back of a key or a value.
+std::vector<float> kept(const std::vector<float>& values, int64_t dim, KvType type) {
+  std::vector<float> out(values.size());
+  for (size_t begin = 0; begin < values.size(); begin += static_cast<size_t>(dim)) {
+    float largest = 0;
+    for (int64_t d = 0; d < dim; ++d) largest = std::max(largest, std::abs(values[begin + static_cast<size_t>(d)]));
+    for (size_t i = begin; i < begin + static_cast<size_t>(dim); ++i) {
+      const float steps = largest > 0 ? std::nearbyint(values[i] * (127.0f / largest)) : 0.0f;
+      out[i] = static_cast<float>(rounded(type == KvType::kBF16 ? values[i] : steps * (largest / 127.0f)));
+    }
+  }
+  return out;
+}
+
 struct Sequence {
   std::vector<int32_t> pages;
   std::vector<float> keys, values;  // [length][kv_heads][dim]
@@ -41,7 +55,8 @@ struct World {
   std::normal_distribution<float> normal;
   std::vector<Sequence> sequences;
 
-  World(int64_t h, int64_t kv, int64_t d, int64_t pages = 200) : heads(h), kv_heads(kv), dim(d), pool(*KvPool::create(2, kv, d, pages)) {}
+  World(int64_t h, int64_t kv, int64_t d, KvType type = KvType::kBF16, int64_t pages = 200)
+      : heads(h), kv_heads(kv), dim(d), pool(*KvPool::create(2, kv, d, pages, type)) {}
 
   std::vector<float> draw(int64_t n, float size) {
     std::vector<float> out(static_cast<size_t>(n));
@@ -56,6 +71,8 @@ struct World {
         pool.store(layer, h, s.pages.back(), t % kPageTokens, &s.keys[static_cast<size_t>((t * kv_heads + h) * dim)], &s.values[static_cast<size_t>((t * kv_heads + h) * dim)]);
       }
     }
+    s.keys = kept(s.keys, dim, pool.type());
+    s.values = kept(s.values, dim, pool.type());
     sequences.push_back(std::move(s));
   }
 };
@@ -100,7 +117,7 @@ double error(const World& world, const Call& call, const std::vector<float>& q, 
         for (int64_t k = first; k <= position; ++k) {
           double score = 0;
           for (int64_t d = 0; d < world.dim; ++d) {
-            score += rounded(query[d] * call.options.scale) * rounded(s.keys[static_cast<size_t>((k * world.kv_heads + kv) * world.dim + d)]);
+            score += rounded(query[d] * call.options.scale) * s.keys[static_cast<size_t>((k * world.kv_heads + kv) * world.dim + d)];
           }
           scores.push_back(call.options.softcap > 0 ? call.options.softcap * std::tanh(score / call.options.softcap) : score);
         }
@@ -110,7 +127,7 @@ double error(const World& world, const Call& call, const std::vector<float>& q, 
         double size = 0;
         for (int64_t k = first; k <= position; ++k) {
           for (int64_t d = 0; d < world.dim; ++d) {
-            const double v = rounded(s.values[static_cast<size_t>((k * world.kv_heads + kv) * world.dim + d)]);
+            const double v = s.values[static_cast<size_t>((k * world.kv_heads + kv) * world.dim + d)];
             out[static_cast<size_t>(d)] += scores[static_cast<size_t>(k - first)] / sum * v;
             size = std::max(size, std::abs(v));
           }
@@ -127,6 +144,9 @@ double error(const World& world, const Call& call, const std::vector<float>& q, 
 
 // A probability is rounded to bf16, by 2^-9 of itself, above and below the line; sums in f32 add little.
 constexpr double kBound = 2 * 0x1p-9 + 1e-4;
+// An integer may fall to the other side of a half in f32 than here, and a product to the other side of a bf16's: by a step of 1 / 127, or by
+// 2^-8 of itself, in a few of many elements.
+constexpr double kBoundInt8 = kBound + 0x1p-8;
 
 class EveryKernel : public ::testing::TestWithParam<AttentionKernel> {};
 INSTANTIATE_TEST_SUITE_P(PagedAttention, EveryKernel, ::testing::ValuesIn(tested_kernels()),
@@ -136,9 +156,11 @@ TEST_P(EveryKernel, EqualsExactAttention) {
   if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
   struct Heads {
     int64_t heads, kv_heads, dim;
+    KvType type = KvType::kBF16;
   };
-  for (const auto& [heads, kv_heads, dim] : {Heads{4, 1, 32}, {2, 2, 8}, {6, 2, 20}, {8, 1, 48}, {1, 1, 256}}) {
-    World world(heads, kv_heads, dim);
+  for (const auto& [heads, kv_heads, dim, type] : {Heads{4, 1, 32}, {2, 2, 8}, {6, 2, 20}, {8, 1, 48}, {1, 1, 256}, {4, 1, 32, KvType::kInt8},
+                                                   {6, 2, 20, KvType::kInt8}, {1, 1, 256, KvType::kInt8}}) {
+    World world(heads, kv_heads, dim, type);
     for (const int64_t length : {1, 2, 15, 16, 17, 63, 64, 65, 130, 300}) world.add(length);
     for (const float softcap : {0.0f, 2.0f}) {
       for (const int64_t window : {0, 1, 5, 64, 100}) {
@@ -150,8 +172,8 @@ TEST_P(EveryKernel, EqualsExactAttention) {
             rows += call.counts.back();
           }
           const auto q = world.draw(rows * heads * dim, 2.0f);
-          ASSERT_LE(error(world, call, q, run(GetParam(), world, call, q)), kBound)
-              << heads << " heads, " << kv_heads << " of keys, dim " << dim << ", softcap " << softcap << ", window " << window << ", decode " << decode;
+          ASSERT_LE(error(world, call, q, run(GetParam(), world, call, q)), type == KvType::kBF16 ? kBound : kBoundInt8)
+              << heads << " heads, " << kv_heads << " of keys, dim " << dim << ", softcap " << softcap << ", window " << window << ", decode " << decode << (type == KvType::kInt8 ? ", int8" : "");
         }
       }
     }
@@ -194,13 +216,27 @@ TEST_P(EveryKernel, HugeScoresAndNan) {
 
 TEST_P(EveryKernel, APageThatHeldNanIsCleanForTheNextSequence) {
   if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
-  World world(1, 1, 16, 1);
-  const std::vector<float> bad(16, std::numeric_limits<float>::quiet_NaN());
-  const int32_t page = *world.pool.take();
-  for (int64_t slot = 0; slot < kPageTokens; ++slot) world.pool.store(1, 0, page, slot, bad.data(), bad.data());
-  world.pool.give_back(page);
-  world.add(5);
-  for (const float value : run(GetParam(), world, {{1}, {1, 1.0f, 0.0f, 0}, 1}, world.draw(16, 1.0f))) EXPECT_TRUE(std::isfinite(value));
+  for (const KvType type : {KvType::kBF16, KvType::kInt8}) {
+    World world(1, 1, 16, type, 1);
+    const std::vector<float> bad(16, std::numeric_limits<float>::quiet_NaN());
+    const int32_t page = *world.pool.take();
+    for (int64_t slot = 0; slot < kPageTokens; ++slot) world.pool.store(1, 0, page, slot, bad.data(), bad.data());
+    world.pool.give_back(page);
+    world.add(5);
+    for (const float value : run(GetParam(), world, {{1}, {1, 1.0f, 0.0f, 0}, 1}, world.draw(16, 1.0f))) EXPECT_TRUE(std::isfinite(value));
+  }
+}
+
+TEST_P(EveryKernel, KeysAndValuesInInt8ThatAreNotFiniteShow) {
+  if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    World world(1, 1, 16, KvType::kInt8);
+    world.add(20);
+    std::vector<float> key = world.draw(16, 1.0f), value = key;
+    key[3] = bad;
+    world.pool.store(1, 0, world.sequences[0].pages[0], 7, key.data(), value.data());
+    for (const float out : run(GetParam(), world, {{1}, {1, 1.0f, 0.0f, 0}, 1}, world.draw(16, 1.0f))) EXPECT_TRUE(std::isnan(out));
+  }
 }
 
 TEST(PagedAttention, TheSelfCheckFindsAWrongKernel) {
@@ -219,6 +255,7 @@ TEST(KvPool, PagesRunOutAndComeBack) {
   auto pool = KvPool::create(3, 2, 64, 2);
   ASSERT_TRUE(pool);
   EXPECT_EQ(pool->page_bytes(), 3 * 2 * 64 * 64 * 4);
+  EXPECT_EQ(KvPool::create(3, 2, 64, 2, KvType::kInt8)->page_bytes(), 3 * 2 * 64 * (64 * 2 + 8));
   const auto a = pool->take(), b = pool->take();
   EXPECT_TRUE(a && b && *a != *b);
   EXPECT_FALSE(pool->take());
