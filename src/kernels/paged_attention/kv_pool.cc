@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "kernels/simd.h"
@@ -13,37 +12,50 @@
 namespace deepseek::kernels {
 namespace {
 
+constexpr int64_t kBlock = 32;  // dimensions that share a scale
+
 // Where the first elements of a position's key and value lie in a page, and how far the next pair of a key is.
 int64_t key_at(int64_t slot, int64_t width) { return slot / kKeyTile * kKeyTile * width + slot % kKeyTile * 2; }
 int64_t value_at(int64_t slot, int64_t width) { return kPageTokens * width + slot / 2 * 2 * width + slot % 2; }
 constexpr int64_t kKeyPair = 2 * kKeyTile;
 
+// Dimensions [begin, end) of a position; begin is even.
 template <typename T, typename Convert>
-void store_position(T* page, int64_t slot, int64_t dim, int64_t width, const float* key, const float* value, const Convert& key_of, const Convert& value_of) {
-  T *keys = page + key_at(slot, width), *values = page + value_at(slot, width);
-  for (int64_t d = 0; d < dim; d += 2) {
-    keys[d / 2 * kKeyPair] = key_of(key[d]);
-    if (d + 1 < dim) keys[d / 2 * kKeyPair + 1] = key_of(key[d + 1]);
+void store_key(T* page, int64_t slot, int64_t width, const float* key, int64_t begin, int64_t end, const Convert& convert) {
+  T* to = page + key_at(slot, width);
+  for (int64_t d = begin; d < end; d += 2) {
+    to[d / 2 * kKeyPair] = convert(key[d]);
+    if (d + 1 < end) to[d / 2 * kKeyPair + 1] = convert(key[d + 1]);
   }
-  for (int64_t d = 0; d < dim; ++d) values[2 * d] = value_of(value[d]);
 }
 
-// One step of the integers of x. NaN where x is not finite: the sequence's results become NaN, as they do in bf16.
-float scale_of(const float* x, int64_t n) {
+template <typename T, typename Convert>
+void store_value(T* page, int64_t slot, int64_t width, const float* value, int64_t begin, int64_t end, const Convert& convert) {
+  T* to = page + value_at(slot, width);
+  for (int64_t d = begin; d < end; ++d) to[2 * d] = convert(value[d]);
+}
+
+// One step of the integers of x, rounded up to bf16 so that none exceeds 127. NaN where x is not finite: what reads it becomes NaN too, as in
+// bf16.
+uint16_t scale_of(const float* x, int64_t n) {
   float largest = 0;
   bool finite = true;
   for (int64_t i = 0; i < n; ++i) {
     finite = finite && std::isfinite(x[i]);
     largest = std::max(largest, std::abs(x[i]));
   }
-  return finite ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
+  return finite ? static_cast<uint16_t>((std::bit_cast<uint32_t>(largest / 127.0f) + 0xFFFFu) >> 16) : uint16_t{0x7FC0};
 }
 
 struct ToInt8 {
   float inverse;
-  explicit ToInt8(float scale) : inverse(scale > 0 ? 1.0f / scale : 0.0f) {}
-  int8_t operator()(float value) const { return scale_is_sound() ? static_cast<int8_t>(std::clamp(std::nearbyint(value * inverse), -127.0f, 127.0f)) : int8_t{0}; }
-  [[nodiscard]] bool scale_is_sound() const { return inverse > 0 && std::isfinite(inverse); }
+  explicit ToInt8(uint16_t scale) : inverse(1.0f / bf16_to_f32(scale)) {
+    if (!std::isfinite(inverse)) inverse = 0;  // all zeros, all denormal, or not finite
+  }
+  int8_t operator()(float value) const {
+    const float steps = value * inverse;
+    return steps >= -127.0f && steps <= 127.0f ? static_cast<int8_t>(std::nearbyint(steps)) : int8_t{0};
+  }
 };
 
 // bf16 of q * scale, rounded half away from zero: a tie costs no accuracy, and this is two instructions less. A NaN of scale_of() stays one.
@@ -107,29 +119,41 @@ void KvPool::give_back(int32_t page) { free_.push_back(page); }
 void KvPool::store(int64_t layer, int64_t head, int32_t page, int64_t slot, const float* key, const float* value) {
   std::byte* at = place(layer, head, page);
   if (type_ == KvType::kBF16) {
-    return store_position(reinterpret_cast<uint16_t*>(at), slot, dim_, width_, key, value, f32_to_bf16, f32_to_bf16);
+    store_key(reinterpret_cast<uint16_t*>(at), slot, width_, key, 0, dim_, f32_to_bf16);
+    store_value(reinterpret_cast<uint16_t*>(at), slot, width_, value, 0, dim_, f32_to_bf16);
+    return;
   }
-  auto* scales = reinterpret_cast<float*>(at + 2 * kPageTokens * width_);
-  scales[slot] = scale_of(key, dim_);
-  scales[kPageTokens + slot] = scale_of(value, dim_);
-  store_position(reinterpret_cast<int8_t*>(at), slot, dim_, width_, key, value, ToInt8(scales[slot]), ToInt8(scales[kPageTokens + slot]));
+  auto* elements = reinterpret_cast<int8_t*>(at);
+  auto* key_scales = reinterpret_cast<uint16_t*>(at + 2 * kPageTokens * width_) + slot;
+  auto* value_scales = key_scales + blocks(dim_) * kPageTokens;
+  for (int64_t begin = 0; begin < dim_; begin += kBlock, key_scales += kPageTokens, value_scales += kPageTokens) {
+    const int64_t end = std::min(begin + kBlock, dim_);
+    *key_scales = scale_of(key + begin, end - begin);
+    *value_scales = scale_of(value + begin, end - begin);
+    store_key(elements, slot, width_, key, begin, end, ToInt8(*key_scales));
+    store_value(elements, slot, width_, value, begin, end, ToInt8(*value_scales));
+  }
 }
 
 const uint16_t* KvPool::read(int64_t layer, int64_t head, int32_t page, int64_t begin, int64_t end, uint16_t* scratch) const {
   const std::byte* at = place(layer, head, page);
   if (type_ == KvType::kBF16) return reinterpret_cast<const uint16_t*>(at);
   const auto* from = reinterpret_cast<const int8_t*>(at);
-  const auto* scales = reinterpret_cast<const float*>(at + 2 * kPageTokens * width_);
-  float row[32];
-  for (int64_t slot = begin / kKeyTile * kKeyTile; slot < end; slot += kKeyTile) {
-    for (int64_t i = 0; i < 32; ++i) row[i] = scales[slot + i / 2];
-    const int64_t tile = key_at(slot, width_);
-    expand_rows(from + tile, row, width_ / 2, scratch + tile);
-  }
-  for (int64_t slot = begin / 2 * 2; slot < end; slot += 2) {
-    for (int64_t i = 0; i < 32; ++i) row[i] = scales[kPageTokens + slot + i % 2];
-    const int64_t pair = value_at(slot, width_);
-    expand_rows(from + pair, row, width_ / 16, scratch + pair);
+  const auto* key_scales = reinterpret_cast<const uint16_t*>(at + 2 * kPageTokens * width_);
+  for (int64_t block = 0; block < blocks(dim_); ++block) {
+    const int64_t d = block * kBlock, dims = std::min(kBlock, width_ - d);
+    const uint16_t *keys = key_scales + block * kPageTokens, *values = keys + blocks(dim_) * kPageTokens;
+    float row[32];
+    for (int64_t slot = begin / kKeyTile * kKeyTile; slot < end; slot += kKeyTile) {
+      for (int64_t i = 0; i < 32; ++i) row[i] = bf16_to_f32(keys[slot + i / 2]);
+      const int64_t place = key_at(slot, width_) + d / 2 * kKeyPair;
+      expand_rows(from + place, row, dims / 2, scratch + place);
+    }
+    for (int64_t slot = begin / 2 * 2; slot < end; slot += 2) {
+      for (int64_t i = 0; i < 32; ++i) row[i] = bf16_to_f32(values[slot + i % 2]);
+      const int64_t place = value_at(slot, width_) + 2 * d;
+      expand_rows(from + place, row, dims / 16, scratch + place);
+    }
   }
   return scratch;
 }

@@ -17,8 +17,9 @@ enum class KvType { kBF16, kInt8 };
 
 /// A page holds, for one layer and head: keys as [4 tiles][dim / 2][16 positions][2] and values as [32][dim][2 positions], so that both
 /// products of attention walk over memory in order. dim is padded to a multiple of 16 with zeros.
-/// kInt8: the same order in bytes, of which the largest of a key or value is 127, then [64] f32 scales of keys and [64] of values. That is
-/// half the memory (0.52 at dimension 128); a page becomes bf16 again when it is read, once for up to 48 queries.
+/// kInt8: the same order in bytes, a bf16 scale for each 32 dimensions of a key and of a value, so that one large dimension does not coarsen
+/// all: [blocks][64 positions] of keys, then of values. That is 0.53 of the memory; a page becomes bf16 again when it is read, once for up to
+/// 48 queries.
 class KvPool {
  public:
   KvPool() = default;
@@ -38,7 +39,7 @@ class KvPool {
   [[nodiscard]] int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
   /// Bytes of one position, and of one page, over all layers and heads: a key and a value.
   [[nodiscard]] static int64_t position_bytes(int64_t layers, int64_t heads, int64_t head_dim, KvType type = KvType::kBF16) {
-    return layers * heads * (type == KvType::kBF16 ? padded(head_dim) * 4 : padded(head_dim) * 2 + 8);
+    return layers * heads * (type == KvType::kBF16 ? padded(head_dim) * 4 : padded(head_dim) * 2 + 4 * blocks(head_dim));
   }
   [[nodiscard]] int64_t page_bytes() const { return kPageTokens * position_bytes(layers_, heads_, dim_, type_); }
 
@@ -55,6 +56,7 @@ class KvPool {
 
  private:
   [[nodiscard]] static int64_t padded(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+  [[nodiscard]] static int64_t blocks(int64_t head_dim) { return (head_dim + 31) / 32; }
   [[nodiscard]] std::byte* place(int64_t layer, int64_t head, int32_t page) const {
     return memory_ + ((layer * pages_ + page) * heads_ + head) * kPageTokens * position_bytes(1, 1, dim_, type_);
   }
