@@ -40,7 +40,6 @@ bench-peft: models bench-programs $(GEMMA_HF)/bf16/config.json ## adapters in bo
 bench-llm: models bench-programs $(GEMMA_HF)/bf16/config.json ## inference beside llama.cpp (builds it once)
 	@tools/setup_llama
 	@$(PYTHON) bench/llm_bench.py --model "$$($(BUILD)/bin/deepseek-cli pull gemma-3-270m --quiet)" --tokenizer $(GEMMA_HF)/bf16/tokenizer.json
-	@$(PYTHON) bench/llm_formats.py --model "$$($(BUILD)/bin/deepseek-cli pull gemma-3-270m --quiet)" --like $(GEMMA_HF)/bf16
 bench-curriculum: models ## curriculum beside random order, three seeds
 	@$(PYTHON) bench/curriculum_bench.py
 

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 from finetune_bench import print_machine, spread
 
@@ -92,6 +93,35 @@ def body_parameters(args):
     return c["num_hidden_layers"] * c["hidden_size"] * (2 * heads * dim + 2 * kv * dim + 3 * c["intermediate_size"])
 
 
+def second_start(args):
+    """Seconds from a command to its first token, once the packed weights are kept."""
+    command = [str(args.ours.parent / "deepseek-cli"), "generate", "--model", args.model, "--prompt", "A bond is", "--max_new_tokens", "1", "--quiet"]
+    taken = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken[1:])
+
+
+def int8_cache(args, rounds=3):
+    """Keys and values in int8 beside bf16 and beside llama.cpp's q8_0, 2,048 positions."""
+    peer = [sys.executable, str(ROOT / "bench" / "llm_peer.py"), "--model", args.model, "--threads", str(args.threads)]
+    all_sides = [Side("int8", [*our_command(args), "--kv_cache", "int8"]), Side("bf16", our_command(args)),
+                 Side("llama.cpp, q8_0", [*peer, "--flash_attention", "--kv_cache", "q8_0"])]
+    rates = {side: [] for side in all_sides}
+    for round_ in range(rounds + 1):
+        for side in all_sides if round_ % 2 == 0 else all_sides[::-1]:
+            answer = side.ask(WORK["decode2048"])
+            if round_:
+                rates[side].append(answer["tokens"] / answer["seconds"])
+    for side in all_sides:
+        side.quit()
+    mine, wide, theirs = (rates[side] for side in all_sides)
+    print(f"cache in int8, decode2048: {spread([a / b for a, b in zip(mine, wide)])} of bf16's speed; "
+          f"{spread([a / b for a, b in zip(mine, theirs)])} of llama.cpp's with q8_0", flush=True)
+
+
 def beside_transformers(args, ours):
     """Three figures, once: it is the slower peer."""
     side = Side("Transformers", [sys.executable, str(ROOT / "bench" / "llm_transformers.py"), "--model", str(args.tokenizer.parent), "--threads", str(args.threads)], quiet=True)
@@ -113,6 +143,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--loss_tokens", type=int, default=20000)
+    parser.add_argument("--no_formats", action="store_true", help="without the chosen format (llm_formats.py), which takes minutes")
     args = parser.parse_args()
     print_machine(args.threads)
     limits = measured_limits(args)
@@ -143,14 +174,24 @@ def main():
           f"{products:.0f} Gop/s, {100 * products / limits['int8_gop_per_s']:.0f}% with everything else that a pass does")
     beside_transformers(args, ours)
     ours.quit()
+    int8_cache(args)
+    print(f"second start, to the first token: {second_start(args):.2f} s")
+    chosen = {}
+    if not args.no_formats:
+        import llm_formats
+
+        chosen = llm_formats.measure(args.model, args.tokenizer.parent, args.ours.parent, args.rounds, args.threads)
     for name, values in ratios.items():
         print(f"{name}: {spread([ratio for ratio, _ in values])}")
     print(f"peak memory: ours {peaks[0] >> 20} MiB, llama.cpp {min(peaks[1:]) >> 20} MiB")
     medians = " ".join(f"{name}={statistics.median(r for r, _ in values):.2f}" for name, values in ratios.items())
-    print(f"RESULT llm {medians} memory={peaks[0] / min(peaks[1:]):.2f} perplexity_worse={worse:.4f} "
-          f"bandwidth_share={bandwidth / limits['read_gb_per_s']:.2f}")
+    more = "".join(f" {name}={value}" for name, value in chosen.items())
+    print(f"RESULT llm {medians} memory={peaks[0] / min(peaks[1:]):.2f}{more} bandwidth_share={bandwidth / limits['read_gb_per_s']:.2f} "
+          f"perplexity_worse={worse:.4f}")
     if worse > LOSS_BAR:
         sys.exit("the perplexity is worse than llama.cpp's by more than 0.2%")
+    if chosen and float(chosen["chosen_kl"]) > float(chosen["q4_k_m_kl"]):
+        sys.exit("the chosen format diverges more than llama.cpp's Q4_K_M")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A format that the tool chooses beside llama.cpp's Q4_K_M: divergence from the same bf16 model, and tokens/s of one sequence.
 
     python bench/llm_formats.py --model FILE.gguf --like DIR [--rounds N] [--threads N]
+alone, or as a part of llm_bench.py.
 The reference is a bf16 model on no grid (off_grid.py): the quantised file itself would lose nothing when it is quantised again. Ours:
 `compress --format auto`, calibrated with texts that the model writes itself. Peer: llama.cpp's own quantiser, from the bf16 GGUF that `compress`
 writes. Both divergences are measured by `eval --reference` on a text that neither saw; speed by llm_bench.py's programs, in turn.
@@ -21,8 +22,8 @@ from llm_bench import ROOT, Side
 WORK = ROOT / ".cache" / "formats"
 
 
-def cli(args, *arguments):
-    result = subprocess.run([args.bin / "deepseek-cli", *map(str, arguments), "--json", "--quiet", "--threads", str(args.threads)], stdout=subprocess.PIPE, text=True)
+def cli(programs, threads, *arguments):
+    result = subprocess.run([programs / "deepseek-cli", *map(str, arguments), "--json", "--quiet", "--threads", str(threads)], stdout=subprocess.PIPE, text=True)
     if result.returncode != 0:
         sys.exit(f"{arguments[0]} failed")
     return json.loads(result.stdout)
@@ -45,12 +46,12 @@ def text_file():
     return file
 
 
-def decode_ratios(args, chosen, peer_file):
-    command = [sys.executable, str(ROOT / "bench" / "llm_peer.py"), "--model", str(peer_file), "--threads", str(args.threads)]
-    ours = Side("ours", [str(args.bin / "deepseek-bench-llm"), "--model", str(chosen), "--threads", str(args.threads)])
+def decode_ratios(programs, rounds, threads, chosen, peer_file):
+    command = [sys.executable, str(ROOT / "bench" / "llm_peer.py"), "--model", str(peer_file), "--threads", str(threads)]
+    ours = Side("ours", [str(programs / "deepseek-bench-llm"), "--model", str(chosen), "--threads", str(threads)])
     peers = [Side("llama.cpp", command), Side("llama.cpp, flash attention", [*command, "--flash_attention"])]
     ratios = []
-    for round_ in range(args.rounds + 1):
+    for round_ in range(rounds + 1):
         rates = {}
         for side in [ours, *peers] if round_ % 2 == 0 else [*peers, ours]:
             answer = side.ask("decode 16 64")
@@ -64,6 +65,29 @@ def decode_ratios(args, chosen, peer_file):
     return ratios
 
 
+def measure(model, like, programs, rounds, threads):
+    """The fields of RESULT."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    reference, peer_file, chosen, int4 = WORK / "off_grid", WORK / "q4_k_m.gguf", WORK / "chosen", WORK / "int4"
+    if not (reference / "model.safetensors").exists():
+        subprocess.run([sys.executable, ROOT / "bench" / "off_grid.py", "--gguf", model, "--like", like, "--output", reference], check=True)
+    text = text_file()
+    if not peer_file.exists():
+        cli(programs, threads, "compress", "--model", reference, "--format", "bf16", "--output", WORK / "bf16.gguf", "--overwrite")
+        quantised_by_peer(WORK / "bf16.gguf", peer_file, threads)
+    peer = cli(programs, threads, "eval", "--model", peer_file, "--reference", reference, "--text", text)
+    print(f"llama.cpp's Q4_K_M: {peer_file.stat().st_size >> 20} MiB, KL {peer['kl']:.4f}, agreement {peer['agreement']:.3f}", flush=True)
+    figures = {}
+    for name, output, more in (("chosen", chosen, ["--format", "auto", "--max_kl", 0.35 * peer["kl"]]), ("int4", int4, ["--format", "int4"])):
+        made = cli(programs, threads, "compress", "--model", reference, "--output", output, "--overwrite", *more)
+        figures[name] = cli(programs, threads, "eval", "--model", output, "--reference", reference, "--text", text)
+        print(f"{name}: {made['bytes'] >> 20} MiB, KL {figures[name]['kl']:.4f}, agreement {figures[name]['agreement']:.3f}", flush=True)
+    ratios = decode_ratios(programs, rounds, threads, chosen, peer_file)
+    print(f"decode of the chosen format: {spread(ratios)}", flush=True)
+    return {"chosen_decode": f"{statistics.median(ratios):.2f}", "chosen_kl": f"{figures['chosen']['kl']:.4f}", "q4_k_m_kl": f"{peer['kl']:.4f}",
+            "int4_kl": f"{figures['int4']['kl']:.4f}"}
+
+
 def main():
     parser = argparse.ArgumentParser(description="A chosen format beside llama.cpp's Q4_K_M")
     parser.add_argument("--model", required=True, help="a quantised .gguf")
@@ -73,27 +97,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     print_machine(args.threads)
-    WORK.mkdir(parents=True, exist_ok=True)
-    reference, peer_file, chosen, int4 = WORK / "off_grid", WORK / "q4_k_m.gguf", WORK / "chosen", WORK / "int4"
-    if not (reference / "model.safetensors").exists():
-        subprocess.run([sys.executable, ROOT / "bench" / "off_grid.py", "--gguf", args.model, "--like", args.like, "--output", reference], check=True)
-    text = text_file()
-    if not peer_file.exists():
-        cli(args, "compress", "--model", reference, "--format", "bf16", "--output", WORK / "bf16.gguf", "--overwrite")
-        quantised_by_peer(WORK / "bf16.gguf", peer_file, args.threads)
-    peer = cli(args, "eval", "--model", peer_file, "--reference", reference, "--text", text)
-    print(f"llama.cpp's Q4_K_M: {peer_file.stat().st_size >> 20} MiB, KL {peer['kl']:.4f}, agreement {peer['agreement']:.3f}", flush=True)
-    figures = {}
-    for name, output, more in (("chosen", chosen, ["--format", "auto", "--max_kl", 0.35 * peer["kl"]]), ("int4", int4, ["--format", "int4"])):
-        made = cli(args, "compress", "--model", reference, "--output", output, "--overwrite", *more)
-        figures[name] = cli(args, "eval", "--model", output, "--reference", reference, "--text", text)
-        print(f"{name}: {made['bytes'] >> 20} MiB, KL {figures[name]['kl']:.4f}, agreement {figures[name]['agreement']:.3f}", flush=True)
-    ratios = decode_ratios(args, chosen, peer_file)
-    print(f"decode of the chosen format: {spread(ratios)}")
-    print(f"RESULT llm chosen_decode={statistics.median(ratios):.2f} chosen_kl={figures['chosen']['kl']:.4f} q4_k_m_kl={peer['kl']:.4f} "
-          f"int4_kl={figures['int4']['kl']:.4f}")
-    if figures["chosen"]["kl"] > peer["kl"]:
-        sys.exit("the chosen format diverges more than llama.cpp's Q4_K_M")
+    print("RESULT llm_formats", *(f"{name}={value}" for name, value in measure(args.model, args.like, args.bin, args.rounds, args.threads).items()))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class Peer:
         params.n_threads = params.n_threads_batch = args.threads
         params.kv_unified = True
         params.flash_attn_type = 1 if args.flash_attention else 0
+        if args.kv_cache == "q8_0":
+            params.type_k = params.type_v = llama_cpp.GGML_TYPE_Q8_0
         self.context = llama_cpp.llama_init_from_model(self.model, params)
         self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
         self.batch = llama_cpp.llama_batch_init(MOST_TOKENS, 0, 16)
@@ -110,6 +112,7 @@ def main():
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cache_tokens", type=int, default=16384)
+    parser.add_argument("--kv_cache", default="f16", choices=("f16", "q8_0"))
     parser.add_argument("--flash_attention", action="store_true")
     peer = Peer(parser.parse_args())
     for line in sys.stdin:

@@ -61,6 +61,29 @@ class Requests(Case):
         self.assertIn("--lora_rank", self.done(run("fine-tune", "--help")))
         self.assertIn("deepseek-cli", self.done(run("--version")))
 
+    def test_starts_without_libtorch(self):
+        libraries = subprocess.run(["ldd", CLI], capture_output=True, text=True).stdout
+        self.assertIn("libstdc++", libraries)
+        self.assertNotIn("torch", libraries)
+        self.assertNotIn("c10", libraries)
+
+    def test_the_other_program_is_missing(self):
+        alone = self.folder / "bin" / "deepseek-cli"
+        alone.parent.mkdir()
+        shutil.copy(CLI, alone)
+        for arguments in (["fine-tune", "--help"], ["generate", "--model", MODEL, "--prompt", "x", "--device", "cuda"]):
+            result = subprocess.run([alone, *arguments], capture_output=True, text=True)
+            self.refused(result, "libexec/deepseek-cli-full, which does what needs libtorch: No such file", 1)
+
+    def test_a_device_that_is_not_there(self):
+        self.refused(run("generate", "--model", MODEL, "--prompt", "x", "--device", "tpu"), "use cpu or cuda")
+        cuda = run("generate", "--model", MODEL, "--prompt", "x", "--max_new_tokens", "2", "--device", "cuda")
+        if cuda.returncode != 0:
+            self.refused(cuda, "this machine or this libtorch has none; use cpu")
+
+    def test_a_type_of_cache_that_is_not_there(self):
+        self.refused(run("generate", "--model", MODEL, "--prompt", "x", "--kv_cache", "int4"), "use bf16 or int8")
+
     def test_options_take_underscores_and_dashes(self):
         for option in ("--max_new_tokens", "--max-new-tokens"):
             self.done(run("generate", "--model", MODEL, "--prompt", "a", option, "2"))
@@ -222,6 +245,14 @@ class Generation(Case):
         arguments = ["generate", "--model", target, "--prompt", "hello", "--max_new_tokens", "2"]
         self.refused(run(*arguments, "--context", "2000000000"), "lower --context to ")
         self.assertIn("memory holds a context of ", run(*arguments).stderr)
+
+    def test_a_cache_in_int8(self):
+        text = self.done(run("generate", "--model", MODEL, "--prompt", "abc", "--max_new_tokens", "8", "--kv_cache", "int8"))
+        self.assertEqual(text, self.done(run("generate", "--model", MODEL, "--prompt", "abc", "--max_new_tokens", "8", "--kv_cache", "int8")))
+        (self.folder / "text.txt").write_text("A bond is a loan. " * 20)
+        out = json.loads(self.done(run("eval", "--model", MODEL, "--reference", MODEL, "--kv_cache", "int8", "--text", self.folder / "text.txt", "--json")))
+        self.assertGreater(out["kl"], 0)
+        self.assertLess(out["kl"], 0.01)
 
     def test_adapter(self):
         self.done(run("generate", "--model", MODEL, "--adapter", ADAPTER, "--prompt", "x", "--max_new_tokens", "2"))

@@ -21,6 +21,7 @@ with tempfile.TemporaryDirectory() as folder:
     prefix, build = pathlib.Path(folder) / "prefix", pathlib.Path(folder) / "build"
     run("cmake", "--install", BUILD, "--prefix", prefix)
     assert "deepseek-cli" in run(prefix / "bin" / "deepseek-cli", "--version")
+    assert "--lora_rank" in run(prefix / "bin" / "deepseek-cli", "fine-tune", "--help")
     run("cmake", "-S", HERE / "consumer", "-B", build, "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={prefix}", f"-DTorch_DIR={TORCH}", "-DCMAKE_BUILD_TYPE=Release")
     run("cmake", "--build", build)
     out = run(build / "consumer", ROOT / "tests" / "golden" / "models" / "llama_gqa")
