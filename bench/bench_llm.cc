@@ -183,7 +183,7 @@ int main(int argc, char** argv) {
   app.add_option("--model", model, "directory or .gguf")->required();
   app.add_option("--threads", threads);
   app.add_option("--cache_tokens", cache_tokens);
-  app.add_option("--kv_cache", kv_cache, "bf16 or int8");
+  app.add_option("--kv_cache", kv_cache, "bf16 or int8")->check(CLI::IsMember({"bf16", "int8"}));
   CLI11_PARSE(app, argc, argv);
   try {
     const auto begin = Clock::now();

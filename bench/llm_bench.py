@@ -190,8 +190,8 @@ def main():
           f"perplexity_worse={worse:.4f}")
     if worse > LOSS_BAR:
         sys.exit("the perplexity is worse than llama.cpp's by more than 0.2%")
-    if chosen and float(chosen["chosen_kl"]) > float(chosen["q4_k_m_kl"]):
-        sys.exit("the chosen format diverges more than llama.cpp's Q4_K_M")
+    if chosen:
+        llm_formats.check(chosen)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,11 @@ def measure(model, like, programs, rounds, threads):
             "int4_kl": f"{figures['int4']['kl']:.4f}"}
 
 
+def check(fields):
+    if float(fields["chosen_kl"]) > float(fields["q4_k_m_kl"]):
+        sys.exit("the chosen format diverges more than llama.cpp's Q4_K_M")
+
+
 def main():
     parser = argparse.ArgumentParser(description="A chosen format beside llama.cpp's Q4_K_M")
     parser.add_argument("--model", required=True, help="a quantised .gguf")
@@ -97,7 +102,9 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     print_machine(args.threads)
-    print("RESULT llm_formats", *(f"{name}={value}" for name, value in measure(args.model, args.like, args.bin, args.rounds, args.threads).items()))
+    fields = measure(args.model, args.like, args.bin, args.rounds, args.threads)
+    print("RESULT llm_formats", *(f"{name}={value}" for name, value in fields.items()))
+    check(fields)
 
 
 if __name__ == "__main__":

@@ -24,5 +24,5 @@ if(TARGET deepseek-cli)
   get_filename_component(_torch_library ${TORCH_LIBRARY} DIRECTORY)
   set_target_properties(deepseek-cli-full PROPERTIES INSTALL_RPATH ${_torch_library} INSTALL_RPATH_USE_LINK_PATH TRUE)
   install(TARGETS deepseek-cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-  install(TARGETS deepseek-cli-full RUNTIME DESTINATION libexec)  # beside bin, where deepseek-cli looks for it
+  install(TARGETS deepseek-cli-full RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}/../libexec)  # beside bin, where deepseek-cli looks for it
 endif()

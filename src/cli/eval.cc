@@ -28,7 +28,7 @@ struct Arguments {
 };
 
 engine::EvaluateOptions evaluate_options(const Arguments& a, const Context& context, base::Progress& progress) {
-  engine::EvaluateOptions options{.window = a.window, .stride = a.stride, .stop_requested = [] { return base::interrupted(); }};
+  engine::EvaluateOptions options{.window = a.window, .stride = a.stride, .threads = context.threads, .stop_requested = [] { return base::interrupted(); }};
   if (!context.quiet) options.on_progress = [&progress](int64_t done, int64_t) { progress.update(static_cast<uint64_t>(done)); };
   return options;
 }
@@ -153,6 +153,7 @@ Status evaluate(const Arguments& a, const Context& context) {
   if (a.text.empty() && !a.reference.empty()) return base::refuse("--reference belongs to --text: models are compared on a text");
   if (!a.reference.empty() && a.stride != 0) return base::refuse("--stride does not go with --reference: each window is read from its beginning");
   if (a.limit < 0 || a.max_new_tokens < 1) return base::refuse("--limit must not be negative and --max_new_tokens must be 1 or more");
+  if (auto reached = reach_device(a.device, a.kv_cache, context); !reached) return reached;
   std::vector<formats::Example> examples;
   Json out{{"model", a.model}};
   if (!a.adapter.empty()) out["adapter"] = a.adapter;

@@ -9,13 +9,19 @@
 
 namespace deepseek::cli {
 
+base::Status reach_device(const std::string& device, const std::string& kv_cache, const Context& context) {
+  if (kv_cache != "bf16" && kv_cache != "int8") return base::refuse("--kv_cache is '{}'; use bf16 or int8", kv_cache);
+  if (device == "cpu") return {};
+  if (device != "cuda") return base::refuse("--device is '{}'; use cpu or cuda", device);
+  if (kv_cache != "bf16") return base::refuse("--kv_cache {} is for --device cpu", kv_cache);
+  return context.load_on_device ? base::Status() : become_full();
+}
+
 base::Result<LoadedModel> load_for_inference(const std::string& model, const engine::LoadOptions& options, const Context& context) {
   if (auto known = engine::pack_as(options.dtype); !known) return base::pass(known);
-  const bool elsewhere = options.device != "cpu";
-  if (elsewhere && !context.load_on_device) return tl::make_unexpected(become_full().error());
   auto text = models::open_model(model);
   if (!text) return base::pass(text);
-  auto engine = elsewhere ? context.load_on_device(*text, options) : engine::load_fused(*text, options);
+  auto engine = options.device != "cpu" ? context.load_on_device(*text, options) : engine::load_fused(*text, options);
   if (!engine) return base::pass(engine);
   return LoadedModel{std::move(*text), std::move(*engine), nullptr, nullptr};
 }

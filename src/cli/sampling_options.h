@@ -25,6 +25,10 @@ struct GenerationArguments {
   bool greedy = false, no_cache = false;
 };
 
+/// Before anything is read: where a device needs libtorch, goes on as deepseek-cli-full. Errors: a device or a type of cache that does not exist, a
+/// type of cache that the device does not have.
+[[nodiscard]] base::Status reach_device(const std::string& device, const std::string& kv_cache, const Context& context);
+
 /// A model as generate, chat and eval run it.
 struct LoadedModel {
   models::ModelText text;

@@ -231,7 +231,7 @@ class Compressor {
     if (!reference) return base::pass(reference);
     auto model = load_fused(*written, {.threads = options_.threads, .context = FusedModel::kMostTokens});
     if (!model) return base::pass(model);
-    auto divergence = compare_models(**reference, **model, held_out_, {.stop_requested = options_.stop_requested,
+    auto divergence = compare_models(**reference, **model, held_out_, {.threads = options_.threads, .stop_requested = options_.stop_requested,
         .on_progress = [&](int64_t done, int64_t total) { report("divergence", done, total); }});
     if (!divergence) return base::pass(divergence);
     result_.divergence = *divergence;

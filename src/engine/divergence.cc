@@ -23,7 +23,7 @@ double loss_of(const float* logits, int64_t vocabulary, int32_t target) {
 
 class Comparison {
  public:
-  Comparison(LanguageModel& reference, LanguageModel& model, const EvaluateOptions& options) : reference_(reference), model_(model), options_(options) {}
+  Comparison(LanguageModel& reference, LanguageModel& model, const EvaluateOptions& options) : reference_(reference), model_(model), options_(options), team_(options.threads) {}
 
   base::Status sequence(std::span<const int32_t> ids) {
     auto first = reference_.new_sequence(), second = model_.new_sequence();

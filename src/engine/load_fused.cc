@@ -118,8 +118,9 @@ base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int
   const auto most = static_cast<int64_t>(available / static_cast<uint64_t>(each)), wanted = asked > 0 ? asked : config.max_position_embeddings;
   if (wanted <= most) return wanted;
   if (asked > 0) {
+    const auto narrow = static_cast<uint64_t>(kernels::KvPool::position_bytes(config.num_layers, config.num_kv_heads, config.head_dim, kernels::KvType::kInt8));
     return base::refuse("a context of {} tokens needs {} for its keys and values, and {} are free: lower --context to {} or less{}", asked,
-                        base::human_bytes(static_cast<uint64_t>(asked * each)), base::human_bytes(available), most, type == kernels::KvType::kBF16 ? ", or use --kv_cache int8" : "");
+                        base::human_bytes(static_cast<uint64_t>(asked * each)), base::human_bytes(available), most, narrow <= available / static_cast<uint64_t>(asked) ? ", or use --kv_cache int8" : "");
   }
   base::log_info(fmt::format("memory holds a context of {} tokens; the model could have {}", most, wanted));
   return most;

@@ -19,6 +19,7 @@ struct Perplexity {
 struct EvaluateOptions {
   int64_t window = 0;                     ///< tokens a pass sees; 0: the model's max_position_embeddings, at most 2048
   int64_t stride = 0;                     ///< tokens between the beginnings of windows; 0: half the window
+  int threads = 0;                       ///< of what compares two models; 0: one for each core
   std::function<bool()> stop_requested;   ///< asked between passes; true ends with an error
   std::function<void(int64_t done, int64_t total)> on_progress;  ///< tokens
 };

@@ -1,6 +1,7 @@
 #include "engine/weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <mutex>
 #include <new>
 
@@ -58,7 +59,12 @@ base::Status pack_floats(const formats::TensorInfo& info, const models::AdapterP
   std::vector<float> row(static_cast<size_t>(out.columns()));
   for (int64_t r = tile * kTileRows; r < std::min(out.rows(), (tile + 1) * kTileRows); ++r) {
     if (auto done = formats::dequantize_range(info, models::interleaved_row(r, out.rows(), heads) * out.columns(), row); !done) return done;
-    if (adapter != nullptr) adapter->merge_row(r, row);
+    if (adapter != nullptr) {
+      adapter->merge_row(r, row);
+      if (!std::all_of(row.begin(), row.end(), [](float w) { return std::isfinite(w); })) {
+        return base::fail("with the adapter, weights of '{}' are not finite numbers", info.name);
+      }
+    }
     out.set_row(r, row);
   }
   return {};

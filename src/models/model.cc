@@ -36,7 +36,7 @@ Result<at::ScalarType> resolve_dtype(const std::string& dtype) {
 }
 
 Result<std::unique_ptr<Decoder>> load_adapted_decoder(const fs::path& path, const LoadOptions& options) {
-  // Every GPU that libtorch supports multiplies bf16.
+  // GPUs before Ampere run bf16 too, slowly: --dtype f32 is for them.
   auto dtype = resolve_dtype(options.device == "cuda" && options.dtype == "auto" ? "bf16" : options.dtype);
   if (!dtype) return base::pass(dtype);
   DecoderLoadOptions load{.dtype = *dtype, .check_weights = options.check_weights};

@@ -75,6 +75,17 @@ class Requests(Case):
             result = subprocess.run([alone, *arguments], capture_output=True, text=True)
             self.refused(result, "libexec/deepseek-cli-full, which does what needs libtorch: No such file", 1)
 
+    def test_the_other_program_gets_all_of_standard_input(self):
+        (self.folder / "bin").mkdir()
+        (self.folder / "libexec").mkdir()
+        shutil.copy(CLI, self.folder / "bin" / "deepseek-cli")
+        full = self.folder / "libexec" / "deepseek-cli-full"
+        full.write_text("#!/bin/sh\necho \"$@\"\ncat\n")
+        full.chmod(0o755)
+        arguments = ["generate", "--model", MODEL, "--device", "cuda"]
+        result = subprocess.run([self.folder / "bin" / "deepseek-cli", *arguments], input="A bond is", capture_output=True, text=True)
+        self.assertEqual(result.stdout, " ".join(arguments) + "\nA bond is")
+
     def test_a_device_that_is_not_there(self):
         self.refused(run("generate", "--model", MODEL, "--prompt", "x", "--device", "tpu"), "use cpu or cuda")
         cuda = run("generate", "--model", MODEL, "--prompt", "x", "--max_new_tokens", "2", "--device", "cuda")
@@ -83,6 +94,7 @@ class Requests(Case):
 
     def test_a_type_of_cache_that_is_not_there(self):
         self.refused(run("generate", "--model", MODEL, "--prompt", "x", "--kv_cache", "int4"), "use bf16 or int8")
+        self.refused(run("eval", "--model", MODEL, "--text", "x", "--device", "cuda", "--kv_cache", "int8"), "is for --device cpu")
 
     def test_options_take_underscores_and_dashes(self):
         for option in ("--max_new_tokens", "--max-new-tokens"):

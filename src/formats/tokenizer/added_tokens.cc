@@ -34,31 +34,23 @@ size_t blanks_after(const std::string& text, size_t at) {
   }
   return at;
 }
-
-uint64_t key_of(int32_t node, char byte) { return static_cast<uint64_t>(node) << 8 | static_cast<unsigned char>(byte); }
-
 }  // namespace
 
-size_t TokenFinder::slot_of(uint64_t key) const {
-  const size_t mask = children_.size() - 1;
-  size_t at = static_cast<size_t>((key * 0x9E3779B97F4A7C15u) >> 32) & mask;  // Fibonacci hashing
-  while (children_[at].node >= 0 && children_[at].key != key) at = (at + 1) & mask;
+int32_t TokenFinder::child(int32_t node, char byte) const {
+  const auto wanted = static_cast<unsigned char>(byte);
+  if (node == 0) return beginnings_[wanted];
+  int32_t at = nodes_[static_cast<size_t>(node)].child;
+  while (at >= 0 && nodes_[static_cast<size_t>(at)].byte != wanted) at = nodes_[static_cast<size_t>(at)].sibling;
   return at;
 }
 
-int32_t TokenFinder::child(int32_t node, char byte) const { return children_[slot_of(key_of(node, byte))].node; }
-
 int32_t TokenFinder::make_child(int32_t node, char byte) {
-  const auto made = static_cast<int32_t>(token_of_.size());
-  token_of_.push_back(-1);
-  if (2 * token_of_.size() > children_.size()) {
-    std::vector<Child> before(2 * children_.size());
-    before.swap(children_);
-    for (const Child& child : before) {
-      if (child.node >= 0) children_[slot_of(child.key)] = child;
-    }
-  }
-  children_[slot_of(key_of(node, byte))] = {key_of(node, byte), made};
+  const auto made = static_cast<int32_t>(nodes_.size());
+  Node& parent = nodes_[static_cast<size_t>(node)];
+  const Node child{.byte = static_cast<unsigned char>(byte), .sibling = parent.child};
+  parent.child = made;
+  if (node == 0) beginnings_[child.byte] = made;
+  nodes_.push_back(child);
   return made;
 }
 
@@ -69,7 +61,7 @@ void TokenFinder::add(const std::string& spelling, const AddedToken& token) {
     const int32_t known = child(node, byte);
     node = known >= 0 ? known : make_child(node, byte);
   }
-  token_of_[static_cast<size_t>(node)] = static_cast<int32_t>(tokens_.size());
+  nodes_[static_cast<size_t>(node)].token = static_cast<int32_t>(tokens_.size());
   tokens_.push_back(token);
 }
 
@@ -79,7 +71,7 @@ std::pair<int32_t, size_t> TokenFinder::longest(const std::string& text, size_t 
   for (size_t i = at; i < text.size(); ++i) {
     node = child(node, text[i]);
     if (node < 0) break;
-    const int32_t token = token_of_[static_cast<size_t>(node)];
+    const int32_t token = nodes_[static_cast<size_t>(node)].token;
     if (token >= 0 && (special || !tokens_[static_cast<size_t>(token)].special)) best = {token, i + 1};
   }
   return best;

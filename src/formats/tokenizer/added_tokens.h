@@ -26,6 +26,7 @@ struct Segment {
 /// Finds tokens leftmost, longest first.
 class TokenFinder {
  public:
+  TokenFinder() : nodes_(1), beginnings_(256, -1) {}
   void add(const std::string& spelling, const AddedToken& token);
   [[nodiscard]] bool empty() const { return tokens_.empty(); }
   /// `special`: find special tokens too.
@@ -33,16 +34,16 @@ class TokenFinder {
 
  private:
   [[nodiscard]] std::pair<int32_t, size_t> longest(const std::string& text, size_t at, bool special) const;
-  // A tree of bytes in an open table: a node's child by a byte, for all nodes. Gemma has 6,400 tokens and 40,000 nodes.
-  struct Child {
-    uint64_t key = 0;    // node and byte
-    int32_t node = -1;  // -1: the slot is free
+  // A tree of bytes, each node with its first child and its next sibling: a step costs 256 at most, whatever a file holds, and the beginnings
+  // are a table. Gemma has 6,400 tokens and 40,000 nodes.
+  struct Node {
+    unsigned char byte = 0;
+    int32_t child = -1, sibling = -1, token = -1;
   };
-  [[nodiscard]] size_t slot_of(uint64_t key) const;
   [[nodiscard]] int32_t child(int32_t node, char byte) const;  ///< -1: none
   int32_t make_child(int32_t node, char byte);
-  std::vector<Child> children_ = std::vector<Child>(16);
-  std::vector<int32_t> token_of_{-1};  // [node]
+  std::vector<Node> nodes_;
+  std::vector<int32_t> beginnings_;  // children of the root
   std::vector<AddedToken> tokens_;
 };
 

@@ -1,9 +1,13 @@
 #include "formats/tokenizer/token_model.h"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <random>
 
 #include "formats/tokenizer/bpe.h"
 #include "formats/tokenizer/unicode.h"
@@ -189,7 +193,11 @@ Result<Vocabulary> Vocabulary::from_json(const Json& object) {
 
 namespace {
 
-uint32_t hash_of(std::string_view token) { return static_cast<uint32_t>(std::hash<std::string_view>()(token)); }
+// Seeded when the program starts, so that no file can hold tokens that all meet in one place.
+uint32_t hash_of(std::string_view token) {
+  static const uint64_t seed = uint64_t{std::random_device()()} << 32 | std::random_device()();
+  return static_cast<uint32_t>(XXH3_64bits_withSeed(token.data(), token.size(), seed));
+}
 
 }  // namespace
 

@@ -16,7 +16,8 @@ namespace deepseek::formats {
 class Vocabulary {
  public:
   [[nodiscard]] static base::Result<Vocabulary> from_json(const Json& object);
-  /// Of two ids for a spelling the last counts; of two spellings for an id, token() gives the last and find() knows both.
+  /// Of two ids for a spelling the last counts; of two spellings for an id, token() gives the last and find() knows both. A pair that was
+  /// replaced must not be added again.
   void add(std::string token, int32_t id);
   void reserve(size_t tokens);
   /// -1: none.

@@ -35,7 +35,7 @@ void store_value(T* page, int64_t slot, int64_t width, const float* value, int64
   for (int64_t d = begin; d < end; ++d) to[2 * d] = convert(value[d]);
 }
 
-// One step of the integers of x, rounded up to bf16 so that none exceeds 127. NaN where x is not finite: what reads it becomes NaN too, as in
+// One step of the integers of x, rounded up to bf16 so that none exceeds 127 by more than a rounding. NaN where x is not finite: what reads it becomes NaN too, as in
 // bf16.
 uint16_t scale_of(const float* x, int64_t n) {
   float largest = 0;
@@ -53,8 +53,8 @@ struct ToInt8 {
     if (!std::isfinite(inverse)) inverse = 0;  // all zeros, all denormal, or not finite
   }
   int8_t operator()(float value) const {
-    const float steps = value * inverse;
-    return steps >= -127.0f && steps <= 127.0f ? static_cast<int8_t>(std::nearbyint(steps)) : int8_t{0};
+    const float steps = value * inverse;  // the largest may be 127 and a rounding
+    return std::isfinite(steps) ? static_cast<int8_t>(std::nearbyint(std::clamp(steps, -127.0f, 127.0f))) : int8_t{0};
   }
 };
 

@@ -229,6 +229,23 @@ TEST_P(EveryKernel, APageThatHeldNanIsCleanForTheNextSequence) {
   }
 }
 
+// Scales that are a bf16 already, whose inverse is rounded up: the largest element comes to 127 and a rounding.
+TEST(KvPool, TheLargestElementStaysTheLargestInInt8) {
+  for (const float largest : {1.29449463f, 2.58898926f, 10.355957f, 1.40301514f, 127.0f, 1.0f, 1e-30f, 3e38f}) {
+    auto pool = KvPool::create(1, 1, 32, 1, KvType::kInt8);
+    ASSERT_TRUE(pool);
+    const int32_t page = *pool->take();
+    std::vector<float> key(32, 0.0f), value(32, 0.0f);
+    key[5] = largest;
+    value[9] = -largest;
+    pool->store(0, 0, page, 3, key.data(), value.data());
+    std::vector<uint16_t> scratch(2 * kPageTokens * 32);
+    const uint16_t* read = pool->read(0, 0, page, 0, kPageTokens, scratch.data());
+    EXPECT_NEAR(bf16_to_f32(read[5 / 2 * 2 * kKeyTile + 3 * 2 + 1]) / largest, 1.0, 0x1p-7) << largest;
+    EXPECT_NEAR(bf16_to_f32(read[kPageTokens * 32 + 2 * 32 + 9 * 2 + 1]) / largest, -1.0, 0x1p-7) << largest;
+  }
+}
+
 TEST_P(EveryKernel, KeysAndValuesInInt8ThatAreNotFiniteShow) {
   if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
