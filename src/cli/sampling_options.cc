@@ -23,6 +23,7 @@ base::Result<LoadedModel> load_for_inference(const std::string& model, const eng
   if (!text) return base::pass(text);
   auto engine = options.device != "cpu" ? context.load_on_device(*text, options) : engine::load_fused(*text, options);
   if (!engine) return base::pass(engine);
+  text->gguf.reset();
   return LoadedModel{std::move(*text), std::move(*engine), nullptr, nullptr};
 }
 

@@ -133,7 +133,7 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   if (!as) return base::pass(as);
   const auto cache_type = options.kv_cache == "int8" ? kernels::KvType::kInt8 : kernels::KvType::kBF16;
   if (cache_type == kernels::KvType::kBF16 && options.kv_cache != "bf16") return base::refuse("kv_cache '{}' is unknown; use bf16 or int8", options.kv_cache);
-  auto checkpoint = models::DecoderCheckpoint::open(text.path);
+  auto checkpoint = models::DecoderCheckpoint::open(text.path, text.gguf);
   if (!checkpoint) return base::pass(checkpoint);
   // More threads than processors only wait for each other.
   const int most = hardware::cpu().allowed_cpus;

@@ -71,12 +71,13 @@ struct TextParts {
   formats::Tokenizer tokenizer;
   std::optional<formats::ChatTemplate> chat_template;
   GenerationDefaults generation;
+  std::shared_ptr<const formats::Gguf> gguf;
 };
 
 Result<TextParts> assembled(const fs::path& path, DecoderConfig config, Result<formats::Tokenizer> tokenizer, Result<std::string> source, GenerationDefaults generation) {
   if (!tokenizer) return base::pass(tokenizer);
   if (!source) return base::pass(source);
-  TextParts parts{std::move(config), std::move(*tokenizer), std::nullopt, std::move(generation)};
+  TextParts parts{std::move(config), std::move(*tokenizer), std::nullopt, std::move(generation), nullptr};
   if (source->empty()) return parts;
   auto compiled = formats::ChatTemplate::compile(*source);
   if (!compiled) return base::within(path.string(), compiled.error());
@@ -96,7 +97,9 @@ Result<TextParts> text_parts(const fs::path& path) {
     }
     auto tokenizer = formats::Tokenizer::from_gguf(*gguf);
     if (!tokenizer) return base::within(path.string(), tokenizer.error());
-    return assembled(path, std::move(*config), std::move(tokenizer), gguf->text("tokenizer.chat_template"), generation);
+    auto parts = assembled(path, std::move(*config), std::move(tokenizer), gguf->text("tokenizer.chat_template"), generation);
+    if (parts) parts->gguf = std::make_shared<const formats::Gguf>(std::move(*gguf));
+    return parts;
   }
   auto config = read_decoder_config(path);
   if (!config) return base::pass(config);
@@ -119,7 +122,7 @@ Result<ModelText> open_model(const std::string& spec) {
     if (parts->tokenizer.is_special(static_cast<int32_t>(id))) continue;
     return fail("{}: the tokenizer has {} tokens, the model only {}; they do not belong together", path->string(), vocabulary, config.vocab_size);
   }
-  ModelText text{spec, *path, std::move(config), std::move(parts->tokenizer), std::move(parts->chat_template), std::move(parts->generation)};
+  ModelText text{spec, *path, std::move(config), std::move(parts->tokenizer), std::move(parts->chat_template), std::move(parts->generation), std::move(parts->gguf)};
   auto& eos = text.generation.eos_ids;
   if (eos.empty()) eos.assign(text.config.eos_ids.begin(), text.config.eos_ids.end());
   if (const auto id = text.tokenizer.eos_id(); id && std::find(eos.begin(), eos.end(), *id) == eos.end()) eos.push_back(*id);

@@ -2,6 +2,7 @@
 // defaults. Without libtorch.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +30,7 @@ struct ModelText {
   formats::Tokenizer tokenizer;
   std::optional<formats::ChatTemplate> chat_template;
   GenerationDefaults generation;
+  std::shared_ptr<const formats::Gguf> gguf;  ///< a .gguf as it was opened, for who reads its weights next; may be reset
 
   [[nodiscard]] const formats::ChatTemplate* chat() const { return chat_template ? &*chat_template : nullptr; }
   /// Renders messages with the model's template (the plain form of models/prompt.h where it has none) and tokenises.

@@ -40,14 +40,16 @@ Result<DecoderConfig> read_decoder_config(const base::fs::path& path) {
   return config;
 }
 
-Result<DecoderCheckpoint> DecoderCheckpoint::open(const base::fs::path& path) {
+Result<DecoderCheckpoint> DecoderCheckpoint::open(const base::fs::path& path, std::shared_ptr<const formats::Gguf> gguf) {
   DecoderCheckpoint out;
   out.path_ = path;
   out.gguf_ = path.extension() == ".gguf";
   if (out.gguf_) {
-    auto opened = formats::Gguf::open(path);
-    if (!opened) return pass(opened);
-    auto gguf = std::make_shared<formats::Gguf>(std::move(*opened));
+    if (gguf == nullptr) {
+      auto opened = formats::Gguf::open(path);
+      if (!opened) return pass(opened);
+      gguf = std::make_shared<const formats::Gguf>(std::move(*opened));
+    }
     auto config = decoder_config_from_gguf(*gguf);
     if (!config) return pass(config);
     out.config_ = std::move(*config);

@@ -15,8 +15,8 @@ namespace deepseek::models {
 /// "self_attn.q_proj", "input_layernorm"; above the layers "embed_tokens", "norm", "lm_head".
 class DecoderCheckpoint {
  public:
-  /// Errors: not there, unknown architecture, missing shard, a damaged header.
-  [[nodiscard]] static base::Result<DecoderCheckpoint> open(const base::fs::path& path);
+  /// `gguf`: the file at `path` where it was opened already. Errors: not there, unknown architecture, missing shard, a damaged header.
+  [[nodiscard]] static base::Result<DecoderCheckpoint> open(const base::fs::path& path, std::shared_ptr<const formats::Gguf> gguf = nullptr);
 
   [[nodiscard]] const DecoderConfig& config() const { return config_; }
   [[nodiscard]] const base::fs::path& path() const { return path_; }
