@@ -142,7 +142,7 @@ def print_machine(threads):
 
 def best_seconds(function):
     times = []
-    for _ in range(5):
+    while len(times) < 5 and sum(times) < 5:  # a processor without bf16 takes minutes for five
         begin = time.perf_counter()
         function()
         times.append(time.perf_counter() - begin)
