@@ -93,6 +93,15 @@ def body_parameters(args):
     return c["num_hidden_layers"] * c["hidden_size"] * (2 * heads * dim + 2 * kv * dim + 3 * c["intermediate_size"])
 
 
+def rates_of(sides, round_, line):
+    """Tokens/s of each; every other round in the other order."""
+    rates = {}
+    for side in sides if round_ % 2 == 0 else sides[::-1]:
+        answer = side.ask(line)
+        rates[side] = answer["tokens"] / answer["seconds"]
+    return rates
+
+
 def second_start(args):
     """Seconds from a command to its first token, once the packed weights are kept."""
     command = [str(args.ours.parent / "deepseek-cli"), "generate", "--model", args.model, "--prompt", "A bond is", "--max_new_tokens", "1", "--quiet"]
@@ -109,15 +118,10 @@ def int8_cache(args, rounds=3):
     peer = [sys.executable, str(ROOT / "bench" / "llm_peer.py"), "--model", args.model, "--threads", str(args.threads)]
     all_sides = [Side("int8", [*our_command(args), "--kv_cache", "int8"]), Side("bf16", our_command(args)),
                  Side("llama.cpp, q8_0", [*peer, "--flash_attention", "--kv_cache", "q8_0"])]
-    rates = {side: [] for side in all_sides}
-    for round_ in range(rounds + 1):
-        for side in all_sides if round_ % 2 == 0 else all_sides[::-1]:
-            answer = side.ask(WORK["decode2048"])
-            if round_:
-                rates[side].append(answer["tokens"] / answer["seconds"])
+    rounds_of = [rates_of(all_sides, round_, WORK["decode2048"]) for round_ in range(rounds + 1)][1:]  # the first warms up
     for side in all_sides:
         side.quit()
-    mine, wide, theirs = (rates[side] for side in all_sides)
+    mine, wide, theirs = ([rates[side] for rates in rounds_of] for side in all_sides)
     print(f"cache in int8, decode2048: {spread([a / b for a, b in zip(mine, wide)])} of bf16's speed; "
           f"{spread([a / b for a, b in zip(mine, theirs)])} of llama.cpp's with q8_0", flush=True)
 
@@ -153,11 +157,7 @@ def main():
     ratios = {name: [] for name in WORK}
     for round_ in range(args.rounds + 1):
         for name, line in WORK.items():
-            order = all_sides if round_ % 2 == 0 else all_sides[::-1]
-            rates = {}
-            for side in order:
-                answer = side.ask(line)
-                rates[side] = answer["tokens"] / answer["seconds"]
+            rates = rates_of(all_sides, round_, line)
             best = max(peers, key=rates.get)
             print(f"  round {round_}: {name} {rates[ours]:.0f} tokens/s, {best.name} {rates[best]:.0f}{'' if round_ else ', not counted'}", flush=True)
             if round_:  # the first warms up

@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 from finetune_bench import print_machine, spread
-from llm_bench import ROOT, Side
+from llm_bench import ROOT, Side, rates_of
 
 WORK = ROOT / ".cache" / "formats"
 
@@ -52,10 +52,7 @@ def decode_ratios(programs, rounds, threads, chosen, peer_file):
     peers = [Side("llama.cpp", command), Side("llama.cpp, flash attention", [*command, "--flash_attention"])]
     ratios = []
     for round_ in range(rounds + 1):
-        rates = {}
-        for side in [ours, *peers] if round_ % 2 == 0 else [*peers, ours]:
-            answer = side.ask("decode 16 64")
-            rates[side] = answer["tokens"] / answer["seconds"]
+        rates = rates_of([ours, *peers], round_, "decode 16 64")
         best = max(peers, key=rates.get)
         print(f"  round {round_}: {rates[ours]:.0f} tokens/s, {best.name} {rates[best]:.0f}{'' if round_ else ', not counted'}", flush=True)
         if round_:

@@ -109,6 +109,7 @@ bool is_utf8(std::string_view text) {
 }
 
 std::string to_valid_utf8(std::string_view text) {
+  if (is_utf8(text)) return std::string(text);
   std::string valid;
   valid.reserve(text.size());
   size_t bad = 0;

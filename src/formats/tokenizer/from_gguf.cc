@@ -27,7 +27,7 @@ Result<Stored> read(const Gguf& gguf) {
   if (tokens == nullptr || tokens->strings.empty()) return fail("the GGUF file holds no tokenizer (tokenizer.ggml.tokens)");
   // Everything after this point reads characters without looking for broken ones.
   out.tokens.reserve(tokens->strings.size());
-  for (const auto& token : tokens->strings) out.tokens.push_back(base::is_utf8(token) ? token : base::to_valid_utf8(token));
+  for (const auto& token : tokens->strings) out.tokens.push_back(base::to_valid_utf8(token));
   if (const auto* scores = gguf.array("tokenizer.ggml.scores"); scores != nullptr) out.scores.assign(scores->floats.begin(), scores->floats.end());
   if (const auto* types = gguf.array("tokenizer.ggml.token_type"); types != nullptr) out.types = types->integers;
   out.scores.resize(out.tokens.size(), 0.0f);

@@ -173,7 +173,7 @@ std::optional<int32_t> Tokenizer::pad_id() const { return parts_->pad; }
 std::string Tokenizer::to_json() const { return parts_->source.empty() ? parts_->write() : parts_->source; }
 
 std::vector<int32_t> Tokenizer::Parts::encode(std::string_view raw, bool special) const {
-  const std::string text = base::is_utf8(raw) ? std::string(raw) : base::to_valid_utf8(raw);
+  const std::string text = base::to_valid_utf8(raw);
   std::vector<int32_t> ids;
   std::unordered_map<std::string, std::vector<int32_t>> seen;
   const auto encode_piece = [&](const std::string& piece) {
