@@ -183,7 +183,7 @@ int main(int argc, char** argv) {
   app.add_option("--model", model, "directory or .gguf")->required();
   app.add_option("--threads", threads);
   app.add_option("--cache_tokens", cache_tokens);
-  app.add_option("--kv_cache", kv_cache, "bf16 or int8")->check(CLI::IsMember({"bf16", "int8"}));
+  app.add_option("--kv_cache", kv_cache, "bf16 or int8");
   CLI11_PARSE(app, argc, argv);
   try {
     const auto begin = Clock::now();
@@ -191,7 +191,7 @@ int main(int argc, char** argv) {
     auto checkpoint = sure(models::DecoderCheckpoint::open(model));
     auto weights = sure(engine::pack_checkpoint(checkpoint, *team));
     const auto bytes = weights.bytes();
-    Bench bench(sure(engine::FusedModel::create(std::move(weights), team, cache_tokens, kv_cache == "int8" ? kernels::KvType::kInt8 : kernels::KvType::kBF16)));
+    Bench bench(sure(engine::FusedModel::create(std::move(weights), team, cache_tokens, sure(kernels::kv_type_named(kv_cache)))));
     std::cout << nlohmann::json{{"load_seconds", seconds_since(begin)}, {"weight_bytes", bytes}} << std::endl;
     for (std::string line; std::getline(std::cin, line) && line != "quit";) std::cout << bench.run(line) << std::endl;
     std::cout << nlohmann::json{{"peak_rss_bytes", hardware::peak_resident_bytes()}} << std::endl;

@@ -41,6 +41,14 @@ Result<Json> parse(std::string_view text, size_t max_depth) {
 
 Result<nlohmann::ordered_json> parse_json(std::string_view text, size_t max_depth) { return parse<nlohmann::ordered_json>(text, max_depth); }
 
+Result<nlohmann::ordered_json> read_json_file(const fs::path& path, size_t max_bytes) {
+  auto text = read_file(path, max_bytes);
+  if (!text) return pass(text);
+  auto json = parse_json(*text);
+  if (!json) return within(path.string(), json.error());
+  return json;
+}
+
 Result<nlohmann::json> parse_large_json(std::string_view text, size_t max_depth) { return parse<nlohmann::json>(text, max_depth); }
 
 }  // namespace deepseek::base

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "base/files.h"
 #include "base/result.h"
 
 namespace deepseek::base {
@@ -11,7 +12,10 @@ namespace deepseek::base {
 /// Parses a whole text. Fails on broken JSON (with the place), ill-formed UTF-8, and nesting beyond `max_depth`.
 [[nodiscard]] Result<nlohmann::ordered_json> parse_json(std::string_view text, size_t max_depth = 128);
 
-/// The same for objects with very many keys (a vocabulary), whose order is lost: an ordered object takes quadratic time to build.
+/// A whole file as JSON; every error names it. Fails above `max_bytes`.
+[[nodiscard]] Result<nlohmann::ordered_json> read_json_file(const fs::path& path, size_t max_bytes = size_t{16} << 20);
+
+/// As parse_json for objects with very many keys (a vocabulary), whose order is lost: an ordered object takes quadratic time to build.
 [[nodiscard]] Result<nlohmann::json> parse_large_json(std::string_view text, size_t max_depth = 128);
 
 }  // namespace deepseek::base

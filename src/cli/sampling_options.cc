@@ -10,7 +10,6 @@
 namespace deepseek::cli {
 
 base::Status reach_device(const std::string& device, const std::string& kv_cache, const Context& context) {
-  if (kv_cache != "bf16" && kv_cache != "int8") return base::refuse("--kv_cache is '{}'; use bf16 or int8", kv_cache);
   if (device == "cpu") return {};
   if (device != "cuda") return base::refuse("--device is '{}'; use cpu or cuda", device);
   if (kv_cache != "bf16") return base::refuse("--kv_cache {} is for --device cpu", kv_cache);

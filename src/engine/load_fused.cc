@@ -131,8 +131,8 @@ base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int
 base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText& text, const LoadOptions& options) {
   auto as = pack_as(options.dtype);
   if (!as) return base::pass(as);
-  const auto cache_type = options.kv_cache == "int8" ? kernels::KvType::kInt8 : kernels::KvType::kBF16;
-  if (cache_type == kernels::KvType::kBF16 && options.kv_cache != "bf16") return base::refuse("kv_cache '{}' is unknown; use bf16 or int8", options.kv_cache);
+  auto cache_type = kernels::kv_type_named(options.kv_cache);
+  if (!cache_type) return base::within("--kv_cache", cache_type.error());
   auto checkpoint = models::DecoderCheckpoint::open(text.path, text.gguf);
   if (!checkpoint) return base::pass(checkpoint);
   // More threads than processors only wait for each other.
@@ -141,9 +141,9 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   auto team = std::make_shared<hardware::Team>(std::min(options.threads, most));
   auto weights = pack_checkpoint(*checkpoint, *team, {.check_weights = options.check_weights, .as = *as, .adapter = options.adapter, .cache = options.cache});
   if (!weights) return base::pass(weights);
-  auto context = context_that_fits(text.config, options.context, cache_type);
+  auto context = context_that_fits(text.config, options.context, *cache_type);
   if (!context) return base::pass(context);
-  auto model = FusedModel::create(std::move(*weights), std::move(team), *context, cache_type);
+  auto model = FusedModel::create(std::move(*weights), std::move(team), *context, *cache_type);
   if (!model) return base::pass(model);
   if ((*model)->kernels().find("reference") != std::string::npos) {
     base::log_info("kernels: " + (*model)->kernels() + "; without AVX2 (or with DEEPSEEK_FORCE_KERNEL) this is slow");

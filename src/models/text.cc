@@ -21,11 +21,7 @@ using Json = nlohmann::ordered_json;
 // A file of the model's directory as JSON; null where it is absent.
 Result<Json> optional_json(const fs::path& path) {
   if (!fs::exists(path)) return Json(nullptr);
-  auto text = base::read_file(path, size_t{64} << 20);
-  if (!text) return base::pass(text);
-  auto json = base::parse_json(*text);
-  if (!json) return base::within(path.string(), json.error());
-  return json;
+  return base::read_json_file(path, size_t{64} << 20);
 }
 
 void append_ids(const Json& value, std::vector<int32_t>& ids) {

@@ -72,6 +72,12 @@ DEEPSEEK_VECTOR_CLONES void expand_rows(const int8_t* from, const float* scales,
 
 }  // namespace
 
+base::Result<KvType> kv_type_named(const std::string& name) {
+  if (name == "bf16") return KvType::kBF16;
+  if (name == "int8") return KvType::kInt8;
+  return base::refuse("keys and values in '{}' are unknown; use bf16 or int8", name);
+}
+
 KvPool::KvPool(KvPool&& other) noexcept { *this = std::move(other); }
 
 KvPool& KvPool::operator=(KvPool&& other) noexcept {

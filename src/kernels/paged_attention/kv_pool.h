@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -14,6 +15,8 @@ constexpr int64_t kPageTokens = 64;
 constexpr int64_t kKeyTile = 16;  // positions side by side in a 512-bit register
 
 enum class KvType { kBF16, kInt8 };
+/// "bf16" or "int8". Errors: another name.
+[[nodiscard]] base::Result<KvType> kv_type_named(const std::string& name);
 
 /// A page holds, for one layer and head: keys as [4 tiles][dim / 2][16 positions][2] and values as [32][dim][2 positions], so that both
 /// products of attention walk over memory in order. dim is padded to a multiple of 16 with zeros.

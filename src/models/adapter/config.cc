@@ -139,10 +139,8 @@ base::Result<AdapterConfig> read_adapter_config(const base::fs::path& directory)
   if (!base::fs::exists(directory / kAdapterConfigFile)) {
     return fail("{} is no adapter: it has no {}", directory.string(), kAdapterConfigFile);
   }
-  auto text = base::read_file(directory / kAdapterConfigFile, size_t{1} << 24);
-  if (!text) return base::pass(text);
-  auto json = base::parse_json(*text);
-  if (!json) return base::within((directory / kAdapterConfigFile).string(), json.error());
+  auto json = base::read_json_file(directory / kAdapterConfigFile);
+  if (!json) return base::pass(json);
   auto config = adapter_config_from_json(*json);
   if (!config) return base::within(directory.string(), config.error());
   return config;

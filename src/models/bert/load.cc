@@ -96,19 +96,11 @@ Result<BertWeights> read_weights(const fs::path& directory, const BertConfig& c,
   return weights;
 }
 
-Result<Json> read_object(const fs::path& file) {
-  auto text = base::read_file(file, size_t{16} << 20);
-  if (!text) return base::pass(text);
-  auto json = base::parse_json(*text);
-  if (!json) return base::within(file.string(), json.error());
-  return json;
-}
-
 // What sentence-transformers takes where sentence_bert_config.json says nothing: the tokenizer's own limit, within the model's.
 Result<int64_t> default_length(const fs::path& directory, const BertConfig& config) {
   const fs::path file = directory / "tokenizer_config.json";
   if (!fs::exists(file)) return config.longest();
-  auto json = read_object(file);
+  auto json = base::read_json_file(file);
   if (!json) return base::pass(json);
   const auto said = json->is_object() ? json->find("model_max_length") : json->end();
   if (said == json->end() || !said->is_number_integer() || *said < 1) return config.longest();
@@ -148,7 +140,7 @@ Result<formats::Tokenizer> read_tokenizer(const fs::path& directory, const BertC
 
 Result<std::unique_ptr<Encoder>> load_encoder(const fs::path& directory, const WeightOptions& options) {
   if (directory.extension() == ".gguf") return base::refuse("{}: an encoder is read from a Hugging Face directory, not from a .gguf", directory.string());
-  auto json = read_object(directory / "config.json");
+  auto json = base::read_json_file(directory / "config.json");
   if (!json) return base::pass(json);
   auto config = bert_config_from_json(*json);
   if (!config) return base::within((directory / "config.json").string(), config.error());

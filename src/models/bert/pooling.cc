@@ -35,10 +35,8 @@ constexpr const char* kKnown = "cls, max and mean";
 // Null where there is no such file.
 Result<Json> optional_object(const fs::path& path) {
   if (!fs::exists(path)) return Json(nullptr);
-  auto text = base::read_file(path, size_t{16} << 20);
-  if (!text) return base::pass(text);
-  auto json = base::parse_json(*text);
-  if (!json) return base::within(path.string(), json.error());
+  auto json = base::read_json_file(path);
+  if (!json) return base::pass(json);
   if (!json->is_object()) return fail("{} is no JSON object", path.string());
   return json;
 }
@@ -101,10 +99,8 @@ base::Status read_pooling(const fs::path& file, SentenceConfig& into) {
 base::Status read_modules(const fs::path& directory, SentenceConfig& into) {
   const fs::path file = directory / "modules.json";
   if (!fs::exists(file)) return {};
-  auto text = base::read_file(file, size_t{16} << 20);
-  if (!text) return base::pass(text);
-  auto json = base::parse_json(*text);
-  if (!json) return base::within(file.string(), json.error());
+  auto json = base::read_json_file(file);
+  if (!json) return base::pass(json);
   if (!json->is_array()) return fail("{} is no list of modules", file.string());
   std::string so_far;
   for (const auto& module : *json) {

@@ -31,10 +31,8 @@ Result<DecoderConfig> read_decoder_config(const base::fs::path& path) {
     return decoder_config_from_gguf(*gguf);
   }
   const base::fs::path file = path / "config.json";
-  auto text = base::read_file(file, size_t{16} << 20);
-  if (!text) return pass(text);
-  auto json = base::parse_json(*text);
-  if (!json) return base::within(file.string(), json.error());
+  auto json = base::read_json_file(file);
+  if (!json) return pass(json);
   auto config = decoder_config_from_json(*json);
   if (!config) return base::within(file.string(), config.error());
   return config;
