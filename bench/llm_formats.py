@@ -32,6 +32,8 @@ def cli(programs, threads, *arguments):
 def quantised_by_peer(source, target, threads):
     import llama_cpp
 
+    quiet = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
     options.nthread = threads
@@ -75,7 +77,7 @@ def measure(model, like, programs, rounds, threads):
     peer = cli(programs, threads, "eval", "--model", peer_file, "--reference", reference, "--text", text)
     print(f"llama.cpp's Q4_K_M: {peer_file.stat().st_size >> 20} MiB, KL {peer['kl']:.4f}, agreement {peer['agreement']:.3f}", flush=True)
     figures = {}
-    for name, output, more in (("chosen", chosen, ["--format", "auto", "--max_kl", 0.35 * peer["kl"]]), ("int4", int4, ["--format", "int4"])):
+    for name, output, more in (("chosen", chosen, ["--format", "auto", "--max_kl", 0.4 * peer["kl"]]), ("int4", int4, ["--format", "int4"])):
         made = cli(programs, threads, "compress", "--model", reference, "--output", output, "--overwrite", *more)
         figures[name] = cli(programs, threads, "eval", "--model", output, "--reference", reference, "--text", text)
         print(f"{name}: {made['bytes'] >> 20} MiB, KL {figures[name]['kl']:.4f}, agreement {figures[name]['agreement']:.3f}", flush=True)
