@@ -176,7 +176,7 @@ class Bench {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string model, kv_cache = "bf16";
+  std::string model, kv_cache = "bf16", attention = "dense";
   int threads = 2;
   int64_t cache_tokens = 16384;
   CLI::App app("Runs the commands on standard input on one model");
@@ -184,6 +184,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads);
   app.add_option("--cache_tokens", cache_tokens);
   app.add_option("--kv_cache", kv_cache, "bf16 or int8");
+  app.add_option("--attention", attention, "dense, dsa, dsa:top_p=0.95 ...");
   CLI11_PARSE(app, argc, argv);
   try {
     const auto begin = Clock::now();
@@ -191,7 +192,7 @@ int main(int argc, char** argv) {
     auto checkpoint = sure(models::DecoderCheckpoint::open(model));
     auto weights = sure(engine::pack_checkpoint(checkpoint, *team));
     const auto bytes = weights.bytes();
-    Bench bench(sure(engine::FusedModel::create(std::move(weights), team, cache_tokens, sure(kernels::kv_type_named(kv_cache)))));
+    Bench bench(sure(engine::FusedModel::create(std::move(weights), team, {cache_tokens, sure(kernels::kv_type_named(kv_cache)), sure(kernels::selection_named(attention))})));
     std::cout << nlohmann::json{{"load_seconds", seconds_since(begin)}, {"weight_bytes", bytes}} << std::endl;
     for (std::string line; std::getline(std::cin, line) && line != "quit";) std::cout << bench.run(line) << std::endl;
     std::cout << nlohmann::json{{"peak_rss_bytes", hardware::peak_resident_bytes()}} << std::endl;

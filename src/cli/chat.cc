@@ -135,7 +135,7 @@ class Conversation {
 Status chat(const Arguments& a, const Context& context) {
   if (context.json) return base::refuse("chat has no --json: /save FILE writes the conversation, generate --json answers one question");
   if (auto sound = check_generation(a); !sound) return sound;
-  if (auto reached = reach_device(a.device, a.kv_cache, context); !reached) return reached;
+  if (auto reached = reach_device(a, context); !reached) return reached;
   auto model = load_for_generation(a, context);
   if (!model) return base::pass(model);
   return Conversation(a, context, std::move(*model)).run();

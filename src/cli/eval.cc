@@ -21,8 +21,8 @@ namespace {
 using base::Status;
 using Json = nlohmann::ordered_json;
 
-struct Arguments {
-  std::string model, adapter, dataset, text, split, reference, dtype = "auto", device = "cpu", kv_cache = "bf16";
+struct Arguments : EngineArguments {
+  std::string dataset, text, split, reference;
   int64_t limit = 0, max_new_tokens = 128, window = 0, stride = 0;
   bool no_generate = false;
 };
@@ -47,6 +47,7 @@ Status text_perplexity(const Arguments& a, const LoadedModel& model, const Conte
   const auto ids = model.text.tokenizer.encode(*text);
   base::Progress progress("perplexity", ids.size(), "token");
   auto result = engine::evaluate_text(*model.engine, ids, evaluate_options(a, context, progress));
+  if (a.attention != "dense") out["keys_read"] = model.engine->share_of_keys_read();
   return add_loss(result, out);
 }
 
@@ -67,6 +68,7 @@ Status text_divergence(const Arguments& a, const LoadedModel& model, const Conte
   out["kl"] = result->mean_kl;
   out["largest_kl"] = result->largest_kl;
   out["agreement"] = result->agreement;
+  if (a.attention != "dense") out["keys_read"] = model.engine->share_of_keys_read();
   out["tokens"] = result->tokens;
   return {};
 }
@@ -153,7 +155,7 @@ Status evaluate(const Arguments& a, const Context& context) {
   if (a.text.empty() && !a.reference.empty()) return base::refuse("--reference belongs to --text: models are compared on a text");
   if (!a.reference.empty() && a.stride != 0) return base::refuse("--stride does not go with --reference: each window is read from its beginning");
   if (a.limit < 0 || a.max_new_tokens < 1) return base::refuse("--limit must not be negative and --max_new_tokens must be 1 or more");
-  if (auto reached = reach_device(a.device, a.kv_cache, context); !reached) return reached;
+  if (auto reached = reach_device(a, context); !reached) return reached;
   std::vector<formats::Example> examples;
   Json out{{"model", a.model}};
   if (!a.adapter.empty()) out["adapter"] = a.adapter;
@@ -165,7 +167,7 @@ Status evaluate(const Arguments& a, const Context& context) {
     out["dataset"] = a.dataset;
     out["rows"] = examples.size();
   }
-  auto model = load_for_inference(a.model, {.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads, .kv_cache = a.kv_cache}, context);
+  auto model = load_for_inference(a.model, load_options(a, context), context);
   if (!model) return base::pass(model);
   if (!a.text.empty()) {
     const auto measure = a.reference.empty() ? text_perplexity : text_divergence;
@@ -186,20 +188,16 @@ Command eval_command() {
   return {{"eval", "measure a model on questions or text", "deepseek-cli eval --model gemma-3-270m --dataset data/finance_qa.json --split test"},
           [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
-            app.add_option("--model", a->model, "name, directory or .gguf")->required();
-            app.add_option("--adapter", a->adapter, "a PEFT adapter's directory");
+            add_engine_options(app, *a);
             app.add_option("--dataset", a->dataset, "questions with answers: loss, exact match, F1");
             app.add_option("--split", a->split, "only rows of this split: train, validation, test");
             app.add_option("--text", a->text, "a text file: perplexity");
-            app.add_option("--reference", a->reference, "another model: KL divergence from it on --text, and how often both agree");
+            app.add_option("--reference", a->reference, "another model: KL divergence from it on --text, and how often both agree; it reads all keys, in bf16");
             app.add_option("--limit", a->limit, "rows; 0: all")->capture_default_str();
             app.add_option("--max_new_tokens", a->max_new_tokens, "length of an answer")->capture_default_str();
             app.add_flag("--no_generate", a->no_generate, "only the loss");
             app.add_option("--window", a->window, "tokens of context for --text; 0: up to 2,048")->capture_default_str();
             app.add_option("--stride", a->stride, "tokens between windows; 0: half of one")->capture_default_str();
-            app.add_option("--dtype", a->dtype, "auto, f32 or bf16")->capture_default_str();
-            app.add_option("--kv_cache", a->kv_cache, "type of keys and values: bf16 or int8 (--reference keeps bf16)")->capture_default_str();
-            app.add_option("--device", a->device, "cpu, or cuda: by libtorch's operators")->capture_default_str();
             return std::function<Status()>([a, &context] { return evaluate(*a, context); });
           }};
 }

@@ -42,7 +42,7 @@ Result<std::string> prompt_of(const Arguments& a) {
 
 Status generate(const Arguments& a, const Context& context) {
   if (auto sound = check_generation(a); !sound) return sound;
-  if (auto reached = reach_device(a.device, a.kv_cache, context); !reached) return reached;
+  if (auto reached = reach_device(a, context); !reached) return reached;
   if (a.chat_template != "auto" && a.chat_template != "on" && a.chat_template != "off") {
     return base::refuse("--chat_template is '{}'; use auto, on or off", a.chat_template);
   }

@@ -9,10 +9,25 @@
 
 namespace deepseek::cli {
 
-base::Status reach_device(const std::string& device, const std::string& kv_cache, const Context& context) {
-  if (device == "cpu") return {};
-  if (device != "cuda") return base::refuse("--device is '{}'; use cpu or cuda", device);
-  if (kv_cache != "bf16") return base::refuse("--kv_cache {} is for --device cpu", kv_cache);
+void add_engine_options(CLI::App& app, EngineArguments& a) {
+  app.add_option("--model", a.model, "name, directory or .gguf")->required();
+  app.add_option("--adapter", a.adapter, "a PEFT adapter's directory");
+  app.add_option("--dtype", a.dtype, "auto (as the file has its weights), f32 or bf16")->capture_default_str();
+  app.add_option("--device", a.device, "cpu, or cuda: by libtorch's operators")->capture_default_str();
+  app.add_option("--kv_cache", a.kv_cache, "type of keys and values: bf16, or int8 in half the memory")->capture_default_str();
+  app.add_option("--attention", a.attention, "dense, or dsa: layers without a sliding window read chosen keys only; dsa:top_p=0.95 (share of attention), dsa:ratio=0.4 "
+                 "(share of keys) or dsa:top_k=2048 (keys)")->capture_default_str();
+}
+
+engine::LoadOptions load_options(const EngineArguments& a, const Context& context) {
+  return {.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads, .kv_cache = a.kv_cache, .attention = a.attention};
+}
+
+base::Status reach_device(const EngineArguments& a, const Context& context) {
+  if (a.device == "cpu") return {};
+  if (a.device != "cuda") return base::refuse("--device is '{}'; use cpu or cuda", a.device);
+  if (a.kv_cache != "bf16") return base::refuse("--kv_cache {} is for --device cpu", a.kv_cache);
+  if (a.attention != "dense") return base::refuse("--attention {} is for --device cpu", a.attention);
   return context.load_on_device ? base::Status() : become_full();
 }
 
@@ -27,7 +42,9 @@ base::Result<LoadedModel> load_for_inference(const std::string& model, const eng
 }
 
 base::Result<LoadedModel> load_for_generation(const GenerationArguments& a, const Context& context) {
-  engine::LoadOptions options{.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads, .context = a.context, .kv_cache = a.kv_cache, .cache = !a.no_cache};
+  engine::LoadOptions options = load_options(a, context);
+  options.context = a.context;
+  options.cache = !a.no_cache;
   auto loaded = load_for_inference(a.model, options, context);
   if (!loaded || a.draft == "off") return loaded;
   if (a.draft == "auto") {
@@ -49,11 +66,7 @@ base::Result<LoadedModel> load_for_generation(const GenerationArguments& a, cons
 }
 
 void add_generation_options(CLI::App& app, GenerationArguments& a) {
-  app.add_option("--model", a.model, "name, directory or .gguf")->required();
-  app.add_option("--adapter", a.adapter, "a PEFT adapter's directory");
-  app.add_option("--dtype", a.dtype, "auto (as the file has its weights), f32 or bf16")->capture_default_str();
-  app.add_option("--device", a.device, "cpu, or cuda: by libtorch's operators")->capture_default_str();
-  app.add_option("--kv_cache", a.kv_cache, "type of keys and values: bf16, or int8 in half the memory")->capture_default_str();
+  add_engine_options(app, a);
   app.add_option("--draft", a.draft, "guesses that the model checks several at a time: auto (from the text so far), off, or a smaller model")
       ->capture_default_str();
   app.add_flag("--no_cache", a.no_cache, "neither read nor keep the packed weights beside the model");

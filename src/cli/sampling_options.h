@@ -15,8 +15,15 @@
 
 namespace deepseek::cli {
 
-struct GenerationArguments {
-  std::string model, adapter, dtype = "auto", device = "cpu", kv_cache = "bf16", draft = "auto";
+/// How a model runs: of generate, chat and eval.
+struct EngineArguments {
+  std::string model, adapter, dtype = "auto", device = "cpu", kv_cache = "bf16", attention = "dense";
+};
+void add_engine_options(CLI::App& app, EngineArguments& arguments);
+[[nodiscard]] engine::LoadOptions load_options(const EngineArguments& arguments, const Context& context);
+
+struct GenerationArguments : EngineArguments {
+  std::string draft = "auto";
   int64_t max_new_tokens = 256, context = 0;
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   std::optional<int64_t> top_k;
@@ -25,9 +32,9 @@ struct GenerationArguments {
   bool greedy = false, no_cache = false;
 };
 
-/// Before anything is read: where a device needs libtorch, goes on as deepseek-cli-full. Errors: a device or a type of cache that does not exist, a
-/// type of cache that the device does not have.
-[[nodiscard]] base::Status reach_device(const std::string& device, const std::string& kv_cache, const Context& context);
+/// Before anything is read: where a device needs libtorch, goes on as deepseek-cli-full. Errors: a device that does not exist, a type of cache
+/// or an attention that the device does not have.
+[[nodiscard]] base::Status reach_device(const EngineArguments& arguments, const Context& context);
 
 /// A model as generate, chat and eval run it.
 struct LoadedModel {

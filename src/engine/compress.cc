@@ -67,7 +67,7 @@ class Compressor {
     auto team = std::make_shared<hardware::Team>(options_.threads);
     auto weights = pack_checkpoint(checkpoint_, *team, {.as = PackAs::kFloats});
     if (!weights) return base::pass(weights);
-    auto model = FusedModel::create(std::move(*weights), std::move(team), (kOwnTexts + 1) * (FusedModel::kMostTokens + kernels::kPageTokens));
+    auto model = FusedModel::create(std::move(*weights), std::move(team), {(kOwnTexts + 1) * (FusedModel::kMostTokens + kernels::kPageTokens)});
     if (!model) return base::pass(model);
     model_ = std::move(*model);
     if (held_out_.empty()) {

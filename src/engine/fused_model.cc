@@ -28,7 +28,7 @@ void soften(float* x, float cap, int64_t n) {
 
 }  // namespace
 
-base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weights, std::shared_ptr<hardware::Team> team, int64_t cache_tokens, kernels::KvType cache_type) {
+base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weights, std::shared_ptr<hardware::Team> team, const Options& options) {
   std::unique_ptr<FusedModel> model(new FusedModel(std::move(weights), std::move(team)));
   const auto& c = model->config();
   const std::pair<const kernels::MatmulKernel**, kernels::PackedFormat> choices[] = {
@@ -40,9 +40,11 @@ base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weigh
     *to = *chosen;
   }
   model->attention_kernel_ = &kernels::choose_attention();
-  auto pool = kernels::KvPool::create(c.num_layers, c.num_kv_heads, c.head_dim, (cache_tokens + kPageTokens - 1) / kPageTokens, cache_type);
+  auto pool = kernels::KvPool::create(c.num_layers, c.num_kv_heads, c.head_dim, (options.cache_tokens + kPageTokens - 1) / kPageTokens, options.cache_type, options.selection.has_value());
   if (!pool) return base::pass(pool);
   model->pool_ = std::move(*pool);
+  model->selection_ = options.selection;
+  model->tiles_.resize(static_cast<size_t>(model->team_->size()));
   model->embedding_scale_ = static_cast<float>(c.embedding_scale);
   // Transformers rounds the factor to the type of the embedding.
   if (model->weights_.embedding.format().bits == 16) model->embedding_scale_ = kernels::bf16_to_f32(kernels::f32_to_bf16(model->embedding_scale_));
@@ -173,7 +175,7 @@ base::Status FusedModel::prepare(std::span<const SequenceInput> inputs, Purpose 
   resize(last_, logit_rows_);
   const float softcap = static_cast<float>(c.attention_softcap), scale = static_cast<float>(c.attention_scale);
   const bool slides = std::find(c.sliding.begin(), c.sliding.end(), true) != c.sliding.end();
-  attention_[0].plan(sequences_, pool_, {c.num_heads, scale, softcap, 0}, team_->size());
+  attention_[0].plan(sequences_, pool_, {c.num_heads, scale, softcap, 0, selection_ ? &*selection_ : nullptr}, team_->size());
   if (slides) attention_[1].plan(sequences_, pool_, {c.num_heads, scale, softcap, c.sliding_window}, team_->size());
   for (int kind = 0; kind < (slides ? 2 : 1); ++kind) {
     grow(cosines_[kind], tokens * half);
@@ -247,15 +249,32 @@ void FusedModel::place_keys(int64_t index, int64_t token) {
   }
 }
 
-void FusedModel::attend(int64_t index) {
-  auto& attention = attention_[config().sliding[static_cast<size_t>(index)] ? 1 : 0];
-  team_->share(attention.items(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) attention.run(i, *attention_kernel_, pool_, index, q_.data(), attended_.data());
+void FusedModel::attend(int64_t index, int thread) {
+  const bool slides = config().sliding[static_cast<size_t>(index)];
+  auto& attention = attention_[slides ? 1 : 0];
+  const auto each = [&](int64_t count, const auto& body) {
+    if (count == 0) return;  // every thread knows it: no barrier
+    team_->share(count, 1, [&](int64_t begin, int64_t) { body(begin); });
+  };
+  each(attention.summaries(), [&](int64_t i) { attention.summarise(i, pool_, index); });
+  each(attention.estimates(), [&](int64_t i) { attention.estimate(i, *attention_kernel_, pool_, index, q_.data()); });
+  each(attention.choices(), [&](int64_t i) { attention.choose(i); });
+  each(attention.items(), [&](int64_t i) {
+    const kernels::TileCount count = attention.run(i, *attention_kernel_, pool_, index, q_.data(), attended_.data());
+    if (slides) return;
+    tiles_[static_cast<size_t>(thread)].read += count.read;
+    tiles_[static_cast<size_t>(thread)].visible += count.visible;
   });
-  if (attention.merges() == 0) return;
-  team_->share(attention.merges(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) attention.merge(i, attended_.data());
-  });
+  each(attention.merges(), [&](int64_t i) { attention.merge(i, attended_.data()); });
+}
+
+double FusedModel::share_of_keys_read() const {
+  kernels::TileCount all;
+  for (const auto& one : tiles_) {
+    all.read += one.read;
+    all.visible += one.visible;
+  }
+  return all.visible == 0 ? 1.0 : static_cast<double>(all.read) / static_cast<double>(all.visible);
 }
 
 void FusedModel::layer(int64_t index, int thread) {
@@ -271,7 +290,7 @@ void FusedModel::layer(int64_t index, int thread) {
   const Product queries[] = {{&layer.q, q_.data(), q}, {&layer.k, k_.data(), kv}, {&layer.v, v_.data(), kv}};
   multiply(queries, normed_, thread);
   each_token([&](int64_t t) { place_keys(index, t); });
-  attend(index);
+  attend(index, thread);
   each_token([&](int64_t t) { pack(heads_, t, attended_.data() + t * q, index, Input::kOutput); });
   const Product output[] = {{&layer.o, hidden_.data(), width}};
   multiply(output, heads_, thread);

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -34,10 +35,13 @@ class FusedModel {
   /// Most tokens of one pass; a longer prompt is fed in pieces.
   static constexpr int64_t kMostTokens = 512;
 
-  /// cache_tokens: positions that all sequences together may fill, in pages of 64. Errors: no kernel for the weights (a forced one that
-  /// does not exist), no room for the cache.
-  [[nodiscard]] static base::Result<std::unique_ptr<FusedModel>> create(PackedWeights weights, std::shared_ptr<hardware::Team> team, int64_t cache_tokens,
-                                                                          kernels::KvType cache_type = kernels::KvType::kBF16);
+  struct Options {
+    int64_t cache_tokens = 0;  ///< positions that all sequences together may fill, in pages of 64
+    kernels::KvType cache_type = kernels::KvType::kBF16;
+    std::optional<kernels::SelectionOptions> selection = std::nullopt;  ///< what layers without a sliding window read; nothing: all
+  };
+  /// Errors: no kernel for the weights (a forced one that does not exist), no room for the cache.
+  [[nodiscard]] static base::Result<std::unique_ptr<FusedModel>> create(PackedWeights weights, std::shared_ptr<hardware::Team> team, const Options& options);
 
   [[nodiscard]] const models::DecoderConfig& config() const { return weights_.config; }
   [[nodiscard]] const PackedWeights& weights() const { return weights_; }
@@ -67,6 +71,8 @@ class FusedModel {
 
   /// Pages of the cache that no sequence holds.
   [[nodiscard]] int64_t free_pages() const { return pool_.free_pages(); }
+  /// Of all passes so far, the keys that layers without a sliding window read of those that were there, 0 to 1.
+  [[nodiscard]] double share_of_keys_read() const;
   /// Forgets positions from `length` on and gives whole pages back.
   void truncate(CachedSequence& sequence, int64_t length);
 
@@ -86,7 +92,7 @@ class FusedModel {
   void score(int thread);
   void layer(int64_t index, int thread);
   void multiply(std::span<const Product> products, std::vector<kernels::PackedRows>& inputs, int thread);
-  void attend(int64_t index);
+  void attend(int64_t index, int thread);
   void place_keys(int64_t index, int64_t token);
   void pack(std::vector<kernels::PackedRows>& rows, int64_t token, const float* values, int64_t layer, Input input);
   [[nodiscard]] uint8_t* scratch_of(int thread) const { return reinterpret_cast<uint8_t*>(scratch_[static_cast<size_t>(thread)].get()); }
@@ -101,6 +107,8 @@ class FusedModel {
   const kernels::MatmulKernel* f32_kernel_ = nullptr;
   const kernels::AttentionKernel* attention_kernel_ = nullptr;
   kernels::KvPool pool_;
+  std::optional<kernels::SelectionOptions> selection_;
+  std::vector<kernels::TileCount> tiles_;  // of each thread
   Watcher watcher_;
   float embedding_scale_ = 1.0f;
   std::vector<float> frequencies_[2];  // full and sliding layers

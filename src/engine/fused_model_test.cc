@@ -52,7 +52,7 @@ std::unique_ptr<FusedModel> open(const std::string& path, int threads = 2, int64
   EXPECT_TRUE(checkpoint);
   auto weights = pack_checkpoint(*checkpoint, *team);
   EXPECT_TRUE(weights) << (weights ? "" : weights.error().message);
-  auto model = FusedModel::create(std::move(*weights), team, cache_tokens, type);
+  auto model = FusedModel::create(std::move(*weights), team, {cache_tokens, type});
   EXPECT_TRUE(model);
   return std::move(*model);
 }
@@ -194,7 +194,7 @@ TEST(FusedModel, AnAdapterIsMergedAsPeftDoes) {
     ASSERT_TRUE(checkpoint);
     auto weights = pack_checkpoint(*checkpoint, team, {.adapter = adapter});
     ASSERT_TRUE(weights) << weights.error().message;
-    auto model = FusedModel::create(std::move(*weights), std::make_shared<hardware::Team>(2), 1024);
+    auto model = FusedModel::create(std::move(*weights), std::make_shared<hardware::Team>(2), {1024});
     ASSERT_TRUE(model);
     const models::Golden golden(adapter + "/golden.safetensors");
     const auto ids = golden.ids("ids");

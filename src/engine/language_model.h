@@ -39,6 +39,8 @@ class LanguageModel {
     std::span<const uint8_t> counted;
   };
   [[nodiscard]] virtual base::Result<double> loss(std::span<const Scored> sequences) = 0;
+  /// Of all that was fed so far, the keys that layers without a sliding window read of those that were there, 0 to 1.
+  [[nodiscard]] virtual double share_of_keys_read() const { return 1.0; }
 };
 
 /// Over a decoder of models/, in its own precision and on its device, adapters included. The decoder must outlive it.
@@ -51,6 +53,7 @@ struct LoadOptions {
   int threads = 0;               ///< 0: one for each core
   int64_t context = 0;           ///< positions that the cache may hold; 0: the model's
   std::string kv_cache = "bf16"; ///< type of keys and values: "bf16", or "int8" in half the memory
+  std::string attention = "dense"; ///< what layers without a sliding window read: kernels::selection_named()
   bool check_weights = true;     ///< refuse NaN and infinity
   bool cache = true;             ///< keep the packed weights beside the model for the next start
 };

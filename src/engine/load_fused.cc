@@ -45,6 +45,7 @@ class FusedLanguageModel : public LanguageModel {
   explicit FusedLanguageModel(std::unique_ptr<FusedModel> model) : model_(std::move(model)) {}
   const models::DecoderConfig& config() const override { return model_->config(); }
   std::unique_ptr<Sequence> new_sequence() override { return std::make_unique<FusedSequence>(*model_); }
+  double share_of_keys_read() const override { return model_->share_of_keys_read(); }
   base::Result<double> loss(std::span<const Scored> sequences) override {
     double sum = 0;
     for (size_t at = 0; at < sequences.size();) {
@@ -112,8 +113,8 @@ class FusedLanguageModel : public LanguageModel {
 };
 
 // Positions whose keys and values fit into memory beside the weights, which are loaded already.
-base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int64_t asked, kernels::KvType type) {
-  const int64_t each = kernels::KvPool::position_bytes(config.num_layers, config.num_kv_heads, config.head_dim, type);
+base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int64_t asked, kernels::KvType type, bool summaries) {
+  const int64_t each = kernels::KvPool::position_bytes(config.num_layers, config.num_kv_heads, config.head_dim, type, summaries);
   const uint64_t available = hardware::memory().available / 10 * 9;
   const auto most = static_cast<int64_t>(available / static_cast<uint64_t>(each)), wanted = asked > 0 ? asked : config.max_position_embeddings;
   if (wanted <= most) return wanted;
@@ -133,6 +134,8 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   if (!as) return base::pass(as);
   auto cache_type = kernels::kv_type_named(options.kv_cache);
   if (!cache_type) return base::within("--kv_cache", cache_type.error());
+  auto selection = kernels::selection_named(options.attention);
+  if (!selection) return base::within("--attention", selection.error());
   auto checkpoint = models::DecoderCheckpoint::open(text.path, text.gguf);
   if (!checkpoint) return base::pass(checkpoint);
   // More threads than processors only wait for each other.
@@ -141,9 +144,9 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   auto team = std::make_shared<hardware::Team>(std::min(options.threads, most));
   auto weights = pack_checkpoint(*checkpoint, *team, {.check_weights = options.check_weights, .as = *as, .adapter = options.adapter, .cache = options.cache});
   if (!weights) return base::pass(weights);
-  auto context = context_that_fits(text.config, options.context, *cache_type);
+  auto context = context_that_fits(text.config, options.context, *cache_type, selection->has_value());
   if (!context) return base::pass(context);
-  auto model = FusedModel::create(std::move(*weights), std::move(team), *context, *cache_type);
+  auto model = FusedModel::create(std::move(*weights), std::move(team), {*context, *cache_type, *selection});
   if (!model) return base::pass(model);
   if ((*model)->kernels().find("reference") != std::string::npos) {
     base::log_info("kernels: " + (*model)->kernels() + "; without AVX2 (or with DEEPSEEK_FORCE_KERNEL) this is slow");

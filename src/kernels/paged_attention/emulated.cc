@@ -5,9 +5,9 @@
 
 namespace deepseek::kernels {
 
-void attend_page_emulated(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile) {
+void attend_emulated(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
   EmulatedTiles tiles;
-  attend_page_on(tiles, keys, values, width, first_position, softcap, tile);
+  attend_on(tiles, keys, width, softcap, tile);
 }
 
 }  // namespace deepseek::kernels

@@ -6,6 +6,6 @@
 namespace deepseek::kernels {
 
 /// Takes queries as rows only.
-void attend_page_emulated(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
+void attend_emulated(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile);
 
 }  // namespace deepseek::kernels

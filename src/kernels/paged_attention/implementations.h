@@ -5,11 +5,14 @@
 
 namespace deepseek::kernels {
 
-void attend_page_reference(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
-void attend_page_avx2(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
-void attend_page_avx512(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
+void attend_reference(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile);
+void attend_avx2(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile);
+void attend_avx512(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile);
 
-void attend_page_amx(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile);
+void attend_amx(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile);
+
+void estimate_portable(const uint16_t* const (&pages)[4], const uint16_t* q, int64_t width, float (&out)[16]);
+void estimate_avx512(const uint16_t* const (&pages)[4], const uint16_t* q, int64_t width, float (&out)[16]);
 
 /// A short sequence beside the reference, within what rounding explains. Ignores kernel.declines.
 [[nodiscard]] bool agrees_with_reference(const AttentionKernel& kernel);

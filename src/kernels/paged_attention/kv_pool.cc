@@ -63,6 +63,20 @@ inline uint16_t scaled_bf16(int8_t q, float scale) {
   return static_cast<uint16_t>((std::bit_cast<uint32_t>(static_cast<float>(q) * scale) + 0x8000u) >> 16);
 }
 
+// Of 16 keys of two dimensions each, [16][2], the means and half the variances.
+DEEPSEEK_VECTOR_CLONES void moments(const uint16_t* keys, float (&mean)[2], float (&half_variance)[2]) {
+  float x[32], sum[2] = {}, squares[2] = {};
+  for (int64_t i = 0; i < 32; ++i) x[i] = bf16_to_f32(keys[i]);
+  for (int64_t i = 0; i < 16; ++i) {
+    for (int64_t j = 0; j < 2; ++j) sum[j] += x[2 * i + j];
+  }
+  for (int64_t j = 0; j < 2; ++j) mean[j] = sum[j] / 16.0f;
+  for (int64_t i = 0; i < 16; ++i) {
+    for (int64_t j = 0; j < 2; ++j) squares[j] += (x[2 * i + j] - mean[j]) * (x[2 * i + j] - mean[j]);
+  }
+  for (int64_t j = 0; j < 2; ++j) half_variance[j] = squares[j] / 32.0f;
+}
+
 // Rows of 32 elements, each with its own of 32 scales.
 DEEPSEEK_VECTOR_CLONES void expand_rows(const int8_t* from, const float* scales, int64_t rows, uint16_t* to) {
   for (int64_t r = 0; r < rows; ++r) {
@@ -89,6 +103,7 @@ KvPool& KvPool::operator=(KvPool&& other) noexcept {
   std::swap(pages_, other.pages_);
   std::swap(bytes_, other.bytes_);
   std::swap(memory_, other.memory_);
+  std::swap(summaries_, other.summaries_);
   std::swap(free_, other.free_);
   return *this;
 }
@@ -97,7 +112,7 @@ KvPool::~KvPool() {
   if (memory_ != nullptr) ::munmap(memory_, bytes_);
 }
 
-base::Result<KvPool> KvPool::create(int64_t layers, int64_t heads, int64_t head_dim, int64_t pages, KvType type) {
+base::Result<KvPool> KvPool::create(int64_t layers, int64_t heads, int64_t head_dim, int64_t pages, KvType type, bool summaries) {
   KvPool pool;
   pool.type_ = type;
   pool.layers_ = layers;
@@ -105,10 +120,12 @@ base::Result<KvPool> KvPool::create(int64_t layers, int64_t heads, int64_t head_
   pool.dim_ = head_dim;
   pool.width_ = padded(head_dim);
   pool.pages_ = pages;
-  pool.bytes_ = static_cast<size_t>(pool.page_bytes()) * static_cast<size_t>(pages);
+  const size_t keys = static_cast<size_t>(pool.page_bytes()) * static_cast<size_t>(pages);
+  pool.bytes_ = keys + (summaries ? static_cast<size_t>(layers * heads * pages * kPageTiles * 2 * pool.width_) * sizeof(uint16_t) : 0);
   void* memory = ::mmap(nullptr, pool.bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return base::fail("no room for the keys and values of {} tokens ({} MiB)", pages * kPageTokens, pool.bytes_ >> 20);
   pool.memory_ = static_cast<std::byte*>(memory);
+  if (summaries) pool.summaries_ = reinterpret_cast<uint16_t*>(pool.memory_ + keys);
   for (int64_t p = pages; p-- > 0;) pool.free_.push_back(static_cast<int32_t>(p));
   return pool;
 }
@@ -162,6 +179,21 @@ const uint16_t* KvPool::read(int64_t layer, int64_t head, int32_t page, int64_t 
     }
   }
   return scratch;
+}
+
+void KvPool::summarise(int64_t layer, int64_t head, int32_t page, uint16_t* scratch) {
+  const uint16_t* keys = read(layer, head, page, 0, kPageTokens, scratch);
+  uint16_t* to = summaries_ + (summary(layer, head, page) - summaries_);
+  for (int64_t tile = 0; tile < kPageTiles; ++tile, to += 2 * width_) {
+    for (int64_t d = 0; d < width_; d += 2) {
+      float mean[2], half_variance[2];
+      moments(keys + tile * kKeyTile * width_ + d * kKeyTile, mean, half_variance);
+      for (int64_t j = 0; j < 2; ++j) {
+        to[d + j] = f32_to_bf16(mean[j]);
+        to[width_ + d + j] = f32_to_bf16(half_variance[j]);
+      }
+    }
+  }
 }
 
 }  // namespace deepseek::kernels

@@ -13,6 +13,7 @@ namespace deepseek::kernels {
 
 constexpr int64_t kPageTokens = 64;
 constexpr int64_t kKeyTile = 16;  // positions side by side in a 512-bit register
+constexpr int64_t kPageTiles = kPageTokens / kKeyTile;
 
 enum class KvType { kBF16, kInt8 };
 /// "bf16" or "int8". Errors: another name.
@@ -33,7 +34,8 @@ class KvPool {
   ~KvPool();
 
   /// Reserves addresses for `pages`; memory is taken when a page is first written. Errors: no room for that many.
-  [[nodiscard]] static base::Result<KvPool> create(int64_t layers, int64_t heads, int64_t head_dim, int64_t pages, KvType type = KvType::kBF16);
+  /// `summaries`: with room for the mean and the variance of each tile of keys.
+  [[nodiscard]] static base::Result<KvPool> create(int64_t layers, int64_t heads, int64_t head_dim, int64_t pages, KvType type = KvType::kBF16, bool summaries = false);
 
   /// A free page, or nothing where all are taken.
   [[nodiscard]] std::optional<int32_t> take();
@@ -41,8 +43,9 @@ class KvPool {
   [[nodiscard]] int64_t pages() const { return pages_; }
   [[nodiscard]] int64_t free_pages() const { return static_cast<int64_t>(free_.size()); }
   /// Bytes of one position, and of one page, over all layers and heads: a key and a value.
-  [[nodiscard]] static int64_t position_bytes(int64_t layers, int64_t heads, int64_t head_dim, KvType type = KvType::kBF16) {
-    return layers * heads * (type == KvType::kBF16 ? padded(head_dim) * 4 : padded(head_dim) * 2 + 4 * blocks(head_dim));
+  [[nodiscard]] static int64_t position_bytes(int64_t layers, int64_t heads, int64_t head_dim, KvType type = KvType::kBF16, bool summaries = false) {
+    const int64_t both = type == KvType::kBF16 ? padded(head_dim) * 4 : padded(head_dim) * 2 + 4 * blocks(head_dim);
+    return layers * heads * (both + (summaries ? padded(head_dim) * 4 / kKeyTile : 0));
   }
   [[nodiscard]] int64_t page_bytes() const { return kPageTokens * position_bytes(layers_, heads_, dim_, type_); }
 
@@ -52,6 +55,13 @@ class KvPool {
   /// A page of one layer and head in bf16: keys, and kPageTokens * width() further its values. kInt8 writes it to `scratch` of twice that,
   /// positions [begin, end) at least: what lies beyond may be anything.
   [[nodiscard]] const uint16_t* read(int64_t layer, int64_t head, int32_t page, int64_t begin, int64_t end, uint16_t* scratch) const;
+
+  /// Of each tile of 16 keys of a full page, the mean and half the variance of every dimension, bf16: [4 tiles][2][width()]. scratch as for read().
+  void summarise(int64_t layer, int64_t head, int32_t page, uint16_t* scratch);
+  [[nodiscard]] const uint16_t* summary(int64_t layer, int64_t head, int32_t page) const {
+    return summaries_ + ((layer * pages_ + page) * heads_ + head) * kPageTiles * 2 * width_;
+  }
+  [[nodiscard]] bool has_summaries() const { return summaries_ != nullptr; }
   [[nodiscard]] KvType type() const { return type_; }
   [[nodiscard]] int64_t heads() const { return heads_; }
   [[nodiscard]] int64_t head_dim() const { return dim_; }
@@ -67,6 +77,7 @@ class KvPool {
   int64_t layers_ = 0, heads_ = 0, dim_ = 0, width_ = 0, pages_ = 0;
   size_t bytes_ = 0;
   std::byte* memory_ = nullptr;
+  uint16_t* summaries_ = nullptr;
   std::vector<int32_t> free_;
 };
 

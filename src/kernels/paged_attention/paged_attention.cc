@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <tuple>
@@ -29,7 +30,7 @@ constexpr int64_t kRowsFrom = 13;  // the speculation of engine/ checks 12 token
 
 std::string without_tiles() {
   if (!hardware::request_amx()) return "the kernel refused the tiles (arch_prctl)";
-  return agrees_with_reference({"amx", nullptr, attend_page_amx, 1}) ? "" : "AMX gave wrong results in its self-check";
+  return agrees_with_reference({"amx", nullptr, attend_amx, estimate_avx512, 1}) ? "" : "AMX gave wrong results in its self-check";
 }
 
 std::string without_amx() {
@@ -42,33 +43,83 @@ std::string without_amx() {
 
 constexpr std::array kKernels{
 #if defined(__x86_64__)
-    AttentionKernel{"amx", without_amx, attend_page_amx, kRowsFrom},
-    AttentionKernel{"avx512", without_avx512, attend_page_avx512},
-    AttentionKernel{"avx2", without_avx2, attend_page_avx2},
+    AttentionKernel{"amx", without_amx, attend_amx, estimate_avx512, kRowsFrom},
+    AttentionKernel{"avx512", without_avx512, attend_avx512, estimate_avx512},
+    AttentionKernel{"avx2", without_avx2, attend_avx2, estimate_portable},
 #endif
-    AttentionKernel{"reference", never, attend_page_reference},
+    AttentionKernel{"reference", never, attend_reference, estimate_portable},
 };
 
-constexpr int64_t kMostQueries = 4 * QueryTile::kMostSideBySide;
-static_assert(kMostQueries % QueryTile::kMost == 0);
 constexpr int64_t kFewestPagesOfPart = 4;  // below 256 keys joining costs more than it saves
+constexpr int64_t kFewTokens = 12;         // new positions that choose for themselves: the most that engine/ guesses and checks together
+constexpr int64_t kBlock = QueryTile::kMost;  // positions that choose together
 
-// What one thread needs for an item; grows to the largest and stays.
-struct Scratch {
-  std::vector<uint16_t> q, page;
-  std::vector<float> out;
-};
-Scratch& scratch_of_thread(int64_t width, KvType type) {
-  thread_local Scratch scratch;
-  if (type != KvType::kBF16 && scratch.page.size() < static_cast<size_t>(2 * kPageTokens * width)) scratch.page.resize(static_cast<size_t>(2 * kPageTokens * width));
-  if (scratch.q.size() < static_cast<size_t>(kMostQueries * width)) {
-    scratch.q.resize(static_cast<size_t>(kMostQueries * width));
-    scratch.out.resize(static_cast<size_t>(kMostQueries * width));
-  }
-  return scratch;
+// Full pages before the page of a position; the last of them and all after are read anyway.
+int64_t full_pages(int64_t position) { return position / kPageTokens; }
+int64_t candidates(int64_t position) { return std::max<int64_t>(0, full_pages(position) - 1) * kPageTiles; }
+
+// What is read of the candidates, given the estimated shares of the tiles in full pages: the first tile, and those that the selection takes.
+// each(tile) is called in ascending order.
+template <typename Body>
+void choose_tiles(const SelectionOptions& options, TileSelection& selection, std::span<const float> shares, int64_t first_position, int64_t last_position, const Body& each) {
+  const int64_t count = candidates(first_position), visible = last_position / kKeyTile + 1;
+  if (count == 0) return;
+  float always = shares[0];
+  for (const float share : shares.subspan(static_cast<size_t>(count))) always += share;
+  each(0);
+  const auto rest = shares.subspan(1, static_cast<size_t>(count - 1));
+  for (const int32_t tile : selection.choose(rest, budget_of(options, visible, visible - count + 1, always))) each(tile + 1);
+}
+
+// What an estimate reads of a query x: [2][width] bf16, x and its squares.
+void set_estimator(uint16_t* to, int64_t d, int64_t width, float value, float square) {
+  to[d] = f32_to_bf16(value);
+  to[width + d] = f32_to_bf16(square);
 }
 
 }  // namespace
+
+// What one thread needs for an item; grows to the largest and stays.
+struct PagedAttention::Scratch {
+  std::vector<uint16_t> q, estimator;
+  std::vector<uint16_t> pages[KeyTiles::kMost];
+  std::vector<float> out, shares;
+  std::vector<int32_t> list;
+  TileSelection selection;
+
+  // Logarithms of the tiles' shares, up to a constant, of the pages before `end`.
+  std::span<float> estimate(const AttentionKernel& kernel, const KvPool& pool, int64_t layer, int64_t head, std::span<const int32_t> pages_of, int64_t end) {
+    const auto tiles = static_cast<size_t>(end * kPageTiles);
+    if (shares.size() < tiles + 16) shares.resize(tiles + 16);
+    estimate_into(kernel, pool, layer, head, pages_of, 0, end, shares.data());
+    return std::span(shares).first(tiles);
+  }
+  // Writes up to 12 floats beyond the last.
+  void estimate_into(const AttentionKernel& kernel, const KvPool& pool, int64_t layer, int64_t head, std::span<const int32_t> pages_of, int64_t begin, int64_t end,
+                     float* to) const {
+    for (int64_t p = begin; p < end; p += 4, to += 16) {
+      const uint16_t* four[4];
+      for (int64_t i = 0; i < 4; ++i) four[i] = pool.summary(layer, head, pages_of[static_cast<size_t>(std::min(p + i, end - 1))]);
+      float out_of_four[16];
+      kernel.estimate(four, estimator.data(), pool.width(), out_of_four);
+      std::copy_n(out_of_four, std::min<int64_t>(4, end - p) * kPageTiles, to);
+    }
+  }
+};
+
+PagedAttention::Scratch& PagedAttention::scratch_of_thread(int64_t width, bool narrow) {
+  thread_local Scratch scratch;
+  const auto page = static_cast<size_t>(2 * kPageTokens * width), queries = static_cast<size_t>(kMostQueries * width);
+  for (auto& one : scratch.pages) {
+    if (narrow && one.size() < page) one.resize(page);
+  }
+  if (scratch.q.size() < queries) {
+    scratch.q.resize(queries);
+    scratch.out.resize(queries);
+    scratch.estimator.resize(static_cast<size_t>(2 * width));
+  }
+  return scratch;
+}
 
 std::span<const AttentionKernel> attention_kernels() { return kKernels; }
 
@@ -80,22 +131,23 @@ const AttentionKernel& choose_attention() {
 void PagedAttention::plan(std::span<const AttentionSequence> sequences, const KvPool& pool, const PagedAttentionOptions& options, int threads) {
   options_ = options;
   sequences_.assign(sequences.begin(), sequences.end());
-  group_ = options.heads / pool.heads();
+  kv_heads_ = pool.heads();
+  group_ = options.heads / kv_heads_;
   dim_ = pool.head_dim();
   width_ = pool.width();
   items_.clear();
+  filled_.clear();
+  used_choosers_ = 0;
   merges_ = 0;
   for (size_t s = 0; s < sequences_.size(); ++s) {
     const auto& sequence = sequences_[s];
-    const int64_t queries = sequence.count * group_;
-    for (int64_t head = 0; head < pool.heads(); ++head) {
-      for (int64_t at = 0; at < queries; at += kMostQueries) {
-        const int64_t count = std::min(kMostQueries, queries - at);
-        const int64_t first = sequence.begin + at / group_, last = sequence.begin + (at + count - 1) / group_;
-        const int64_t oldest = options.window > 0 ? std::max<int64_t>(0, first - options.window + 1) : 0;
-        items_.push_back({static_cast<int64_t>(s), head, at, count, oldest / kPageTokens, last / kPageTokens + 1, 0, 1});
-      }
+    const auto index = static_cast<int64_t>(s);
+    const bool selects = options.selection != nullptr && sequence.begin + sequence.count > std::max(options.selection->dense_below, 2 * kPageTokens);
+    for (int64_t p = sequence.begin / kPageTokens; options.selection != nullptr && p < (sequence.begin + sequence.count) / kPageTokens; ++p) {
+      filled_.push_back(sequence.pages[static_cast<size_t>(p)]);
     }
+    if (selects && sequence.count > kFewTokens) plan_blocks(index);
+    else plan_queries(index, selects);
   }
   // The longest first, so that no thread begins with it when the others are done.
   std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
@@ -109,17 +161,17 @@ void PagedAttention::plan(std::span<const AttentionSequence> sequences, const Kv
   }
   if (parts_ == 1) return;
   merges_ = whole;
-  std::vector<Item>& items = items_;
-  items.resize(static_cast<size_t>(whole * parts_));
+  items_.resize(static_cast<size_t>(whole * parts_));
   for (int64_t i = whole; i-- > 0;) {
-    const Item item = items[static_cast<size_t>(i)];
+    const Item item = items_[static_cast<size_t>(i)];
     const int64_t pages = item.page_end - item.page_begin;
     for (int64_t p = 0; p < parts_; ++p) {
-      Item& part = items[static_cast<size_t>(i * parts_ + p)] = item;
-      part.page_begin = item.page_begin + pages * p / parts_;
-      part.page_end = item.page_begin + pages * (p + 1) / parts_;
+      Item& part = items_[static_cast<size_t>(i * parts_ + p)] = item;
       part.part = p;
       part.parts = parts_;
+      if (item.reads != Reads::kAll) continue;  // what is chosen is cut when it is known
+      part.page_begin = item.page_begin + pages * p / parts_;
+      part.page_end = item.page_begin + pages * (p + 1) / parts_;
     }
   }
   const auto rows = static_cast<size_t>(whole * parts_ * kMostQueries);
@@ -127,25 +179,111 @@ void PagedAttention::plan(std::span<const AttentionSequence> sequences, const Kv
   if (parts_state_.size() < rows * 2) parts_state_.resize(rows * 2);
 }
 
-void PagedAttention::run(int64_t index, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const float* q, float* out) {
-  const Item& item = items_[static_cast<size_t>(index)];
+// Items of up to three blocks of one head of queries.
+void PagedAttention::plan_blocks(int64_t index) {
+  const auto& sequence = sequences_[static_cast<size_t>(index)];
+  const int64_t end = sequence.begin + sequence.count;
+  for (int64_t head = 0; head < options_.heads; ++head) {
+    for (int64_t at = sequence.begin; at < end;) {
+      const int64_t next = std::min(end, (at / kBlock + kTilesOfItem) * kBlock);
+      items_.push_back({.sequence = index, .head = head, .query = at - sequence.begin, .queries = next - at, .page_begin = 0,
+                        .page_end = (next - 1) / kPageTokens + 1, .reads = Reads::kBlocks});
+      at = next;
+    }
+  }
+}
+
+void PagedAttention::plan_queries(int64_t index, bool selects) {
+  const auto& sequence = sequences_[static_cast<size_t>(index)];
+  const int64_t queries = sequence.count * group_;
+  for (int64_t head = 0; head < kv_heads_; ++head) {
+    if (selects) {
+      if (choosers_.size() == used_choosers_) choosers_.emplace_back();
+      Chooser& chooser = choosers_[used_choosers_++];
+      chooser.sequence = index;
+      chooser.head = head;
+      chooser.pages = full_pages(sequence.begin + sequence.count - 1);
+      const auto tiles = static_cast<size_t>(chooser.pages * kPageTiles);
+      if (chooser.estimates.size() < static_cast<size_t>(queries) * tiles) chooser.estimates.resize(static_cast<size_t>(queries) * tiles);
+    }
+    for (int64_t at = 0; at < queries; at += kMostQueries) {
+      const int64_t count = std::min(kMostQueries, queries - at);
+      const int64_t first = sequence.begin + at / group_, last = sequence.begin + (at + count - 1) / group_;
+      const int64_t oldest = options_.window > 0 ? std::max<int64_t>(0, first - options_.window + 1) : 0;
+      items_.push_back({.sequence = index, .head = head, .query = at, .queries = count, .page_begin = oldest / kPageTokens, .page_end = last / kPageTokens + 1,
+                        .reads = selects ? Reads::kFew : Reads::kAll, .chooser = selects ? static_cast<int64_t>(used_choosers_) - 1 : -1});
+    }
+  }
+}
+
+void PagedAttention::summarise(int64_t index, KvPool& pool, int64_t layer) {
+  Scratch& scratch = scratch_of_thread(width_, pool.type() != KvType::kBF16);
+  pool.summarise(layer, index % kv_heads_, filled_[static_cast<size_t>(index / kv_heads_)], scratch.pages[0].data());
+}
+
+void PagedAttention::estimate(int64_t index, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const float* q) {
+  Chooser& chooser = choosers_[static_cast<size_t>(index / kEstimateParts)];
+  const auto& sequence = sequences_[static_cast<size_t>(chooser.sequence)];
+  // Parts end at multiples of 4 pages, which are estimated at once.
+  const int64_t part = index % kEstimateParts, fours = (chooser.pages + 3) / 4;
+  const int64_t begin = fours * part / kEstimateParts * 4, end = std::min(fours * (part + 1) / kEstimateParts * 4, chooser.pages);
+  if (begin >= end) return;
+  Scratch& scratch = scratch_of_thread(width_, false);
+  for (int64_t row = 0; row < sequence.count * group_; ++row) {
+    const float* from = q + ((sequence.row + row / group_) * options_.heads + chooser.head * group_ + row % group_) * dim_;
+    for (int64_t d = 0; d < width_; ++d) {
+      const float x = d < dim_ ? from[d] * options_.scale : 0.0f;
+      set_estimator(scratch.estimator.data(), d, width_, x, x * x);
+    }
+    scratch.estimate_into(kernel, pool, layer, chooser.head, sequence.pages, begin, end, chooser.estimates.data() + (row * chooser.pages + begin) * kPageTiles);
+  }
+}
+
+void PagedAttention::choose(int64_t index) {
+  Chooser& chooser = choosers_[static_cast<size_t>(index)];
+  const auto& sequence = sequences_[static_cast<size_t>(chooser.sequence)];
+  const int64_t end = sequence.begin + sequence.count, tiles = (end - 1) / kKeyTile + 1, estimated = chooser.pages * kPageTiles;
+  if (chooser.readers.size() < static_cast<size_t>(tiles)) {
+    chooser.readers.resize(static_cast<size_t>(tiles));
+    chooser.list.reserve(static_cast<size_t>(tiles));
+  }
+  std::fill_n(chooser.readers.begin(), tiles, uint16_t{0});
+  for (int64_t token = 0; token < sequence.count; ++token) {
+    const int64_t position = sequence.begin + token, full = full_pages(position) * kPageTiles;
+    const auto bit = static_cast<uint16_t>(1u << token);
+    // The mean share over the heads.
+    float* mean = chooser.estimates.data() + token * group_ * estimated;
+    for (int64_t h = 0; h < group_; ++h) {
+      softmax_row(mean + h * estimated, full);
+      for (int64_t i = 0; h > 0 && i < full; ++i) mean[i] += mean[h * estimated + i];
+    }
+    for (int64_t i = 0; i < full; ++i) mean[i] /= static_cast<float>(group_);
+    choose_tiles(*options_.selection, chooser.selection, {mean, static_cast<size_t>(full)}, position, position,
+                 [&](int64_t tile) { chooser.readers[static_cast<size_t>(tile)] |= bit; });
+    for (int64_t tile = candidates(position); tile <= position / kKeyTile; ++tile) chooser.readers[static_cast<size_t>(tile)] |= bit;
+  }
+  chooser.list.clear();
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    if (chooser.readers[static_cast<size_t>(tile)] != 0) chooser.list.push_back(static_cast<int32_t>(tile));
+  }
+}
+
+// The queries of an item as a kernel wants them, and results of nothing yet.
+void PagedAttention::load_queries(const Item& item, const AttentionKernel& kernel, const float* q, Scratch& scratch, std::span<QueryTile> tiles) const {
   const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
   const bool rows = kernel.rows_from > 0 && sequence.count >= kernel.rows_from;
-  const int64_t most = rows ? QueryTile::kMost : QueryTile::kMostSideBySide;
-  const int64_t tiles = (item.queries + most - 1) / most, stride = options_.heads * dim_;
-  Scratch& scratch = scratch_of_thread(width_, pool.type());
-  QueryTile tile[kTilesOfItem];
-  for (int64_t i = 0; i < tiles; ++i) {
-    QueryTile& t = tile[i];
-    t.count = std::min(most, item.queries - i * most);
+  int64_t query = 0;
+  for (size_t i = 0; i < tiles.size(); ++i) {
+    QueryTile& t = tiles[i];
+    t.count = tile_end(item, query) - query;
     t.rows = rows;
-    uint16_t* packed = scratch.q.data() + i * most * width_;
+    uint16_t* packed = scratch.q.data() + query * width_;
     t.q = packed;
-    t.out = scratch.out.data() + i * most * width_;
+    t.out = scratch.out.data() + query * width_;
     std::fill(t.out, t.out + t.count * width_, 0.0f);
-    for (int64_t j = 0; j < t.count; ++j) {
-      const int64_t query = item.query + i * most + j, token = query / group_;
-      const float* from = q + (sequence.row + token) * stride + (item.head * group_ + query % group_) * dim_;
+    for (int64_t j = 0; j < t.count; ++j, ++query) {
+      const auto [token, head] = place(item, query);
+      const float* from = q + ((sequence.row + token) * options_.heads + head) * dim_;
       for (int64_t d = 0; d < width_; ++d) {
         packed[rows ? j * width_ + d : (d / 2 * t.count + j) * 2 + d % 2] = d < dim_ ? f32_to_bf16(from[d] * options_.scale) : uint16_t{0};
       }
@@ -155,27 +293,134 @@ void PagedAttention::run(int64_t index, const AttentionKernel& kernel, const KvP
       t.sum[j] = 0;
     }
   }
+}
+
+TileCount PagedAttention::run(int64_t index, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const float* q, float* out) {
+  const Item& item = items_[static_cast<size_t>(index)];
+  Scratch& scratch = scratch_of_thread(width_, pool.type() != KvType::kBF16);
+  QueryTile tile[kTilesOfItem + 1];
+  size_t count = 0;
+  for (int64_t query = 0; query < item.queries; query = tile_end(item, query)) ++count;
+  const std::span<QueryTile> tiles(tile, count);
+  load_queries(item, kernel, q, scratch, tiles);
+  const TileCount read = item.reads == Reads::kAll      ? attend_all(item, kernel, pool, layer, scratch, tiles)
+                         : item.reads == Reads::kBlocks ? attend_blocks(item, kernel, pool, layer, q, scratch, tiles)
+                                                        : attend_few(item, kernel, pool, layer, scratch, tiles);
+  finish(item, index, tiles, out);
+  return read;
+}
+
+TileCount PagedAttention::attend_all(const Item& item, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, Scratch& scratch, std::span<QueryTile> tiles) const {
+  const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
+  // Tiles of a page, [begin, end), between two positions.
+  const auto within = [](int64_t page, int64_t first, int64_t last) {
+    const int64_t at = page * kPageTokens;
+    return std::pair{std::clamp<int64_t>(first - at, 0, kPageTokens) / kKeyTile, (std::clamp<int64_t>(last - at + 1, 0, kPageTokens) + kKeyTile - 1) / kKeyTile};
+  };
+  const auto last_of = [](const QueryTile& t) { return t.last[t.count - 1]; };
   for (int64_t p = item.page_begin; p < item.page_end; ++p) {
-    // The positions that any of these queries sees.
-    const int64_t first = p * kPageTokens, from = std::clamp<int64_t>(tile[0].first[0] - first, 0, kPageTokens);
-    const int64_t to = std::clamp<int64_t>(tile[tiles - 1].last[tile[tiles - 1].count - 1] - first + 1, 0, kPageTokens);
-    const uint16_t* keys = pool.read(layer, item.head, sequence.pages[static_cast<size_t>(p)], from, to, scratch.page.data());
-    for (int64_t i = 0; i < tiles; ++i) kernel.page(keys, keys + kPageTokens * width_, width_, first, options_.softcap, tile[i]);
+    const auto [from, to] = within(p, tiles[0].first[0], last_of(tiles.back()));
+    const uint16_t* page = pool.read(layer, item.head, sequence.pages[static_cast<size_t>(p)], from * kKeyTile, to * kKeyTile, scratch.pages[0].data());
+    for (QueryTile& t : tiles) {
+      const auto [begin, end] = within(p, t.first[0], last_of(t));
+      if (begin >= end) continue;
+      KeyTiles keys;
+      for (int64_t i = begin; i < end; ++i) add_tile(keys, page, i, p * kPageTokens + i * kKeyTile, ~0u);
+      kernel.attend(keys, width_, options_.softcap, t);
+    }
   }
-  for (int64_t i = 0; i < tiles; ++i) {
-    for (int64_t j = 0; j < tile[i].count; ++j) {
-      const int64_t query = i * most + j;
-      const float* from = tile[i].out + j * width_;
+  const int64_t seen = (item.page_end - item.page_begin) * kPageTiles * item.queries;
+  return {seen, seen};
+}
+
+// Calls the kernel with four tiles after the other of what readers(tile) says that some query reads.
+template <typename Readers>
+void PagedAttention::attend_list(std::span<const int32_t> list, const Readers& readers, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, int64_t head,
+                                 std::span<const int32_t> pages, Scratch& scratch, QueryTile& tile) const {
+  KeyTiles keys;
+  for (const int32_t at : list) {
+    const uint32_t who = readers(at);
+    if (who == 0) continue;
+    const int64_t slot = at % kPageTiles;
+    const uint16_t* page = pool.read(layer, head, pages[static_cast<size_t>(at / kPageTiles)], slot * kKeyTile, (slot + 1) * kKeyTile,
+                                     scratch.pages[static_cast<size_t>(keys.count)].data());
+    add_tile(keys, page, slot, at * kKeyTile, who);
+    if (keys.count < KeyTiles::kMost) continue;
+    kernel.attend(keys, width_, options_.softcap, tile);
+    keys.count = 0;
+  }
+  if (keys.count > 0) kernel.attend(keys, width_, options_.softcap, tile);
+}
+
+TileCount PagedAttention::attend_blocks(const Item& item, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const float* q, Scratch& scratch,
+                                        std::span<QueryTile> tiles) const {
+  const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
+  const int64_t head = item.head / group_;
+  TileCount count;
+  int64_t token = item.query;
+  for (QueryTile& t : tiles) {
+    const int64_t first = t.last[0], last = t.last[t.count - 1];
+    scratch.list.clear();
+    if (candidates(first) > 0) {
+      for (int64_t d = 0; d < width_; ++d) {
+        float sum = 0, squares = 0;
+        for (int64_t j = 0; d < dim_ && j < t.count; ++j) {
+          const float x = q[((sequence.row + token + j) * options_.heads + item.head) * dim_ + d] * options_.scale;
+          sum += x;
+          squares += x * x;
+        }
+        set_estimator(scratch.estimator.data(), d, width_, sum / static_cast<float>(t.count), squares / static_cast<float>(t.count));
+      }
+      const auto shares = scratch.estimate(kernel, pool, layer, head, sequence.pages, full_pages(first));
+      softmax_row(shares.data(), static_cast<int64_t>(shares.size()));
+      choose_tiles(*options_.selection, scratch.selection, shares, first, last, [&](int64_t tile) { scratch.list.push_back(static_cast<int32_t>(tile)); });
+    }
+    for (int64_t tile = candidates(first); tile <= last / kKeyTile; ++tile) scratch.list.push_back(static_cast<int32_t>(tile));
+    attend_list(scratch.list, [](int32_t) { return ~0u; }, kernel, pool, layer, head, sequence.pages, scratch, t);
+    count.read += static_cast<int64_t>(scratch.list.size()) * t.count;
+    count.visible += (last / kKeyTile + 1) * t.count;
+    token += t.count;
+  }
+  return count;
+}
+
+TileCount PagedAttention::attend_few(const Item& item, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, Scratch& scratch, std::span<QueryTile> tiles) const {
+  const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
+  const Chooser& chooser = choosers_[static_cast<size_t>(item.chooser)];
+  const auto size = static_cast<int64_t>(chooser.list.size()), begin = size * item.part / item.parts, end = size * (item.part + 1) / item.parts;
+  const auto list = std::span(chooser.list).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+  TileCount count;
+  int64_t query = 0;
+  for (QueryTile& t : tiles) {
+    const auto readers = [&](int32_t tile) {
+      uint32_t bits = 0;
+      for (int64_t j = 0; j < t.count; ++j) bits |= (chooser.readers[static_cast<size_t>(tile)] >> place(item, query + j).first & 1u) << j;
+      count.read += std::popcount(bits);
+      return bits;
+    };
+    attend_list(list, readers, kernel, pool, layer, item.head, sequence.pages, scratch, t);
+    for (int64_t j = 0; j < t.count && item.part == 0; ++j) count.visible += t.last[j] / kKeyTile + 1;
+    query += t.count;
+  }
+  return count;
+}
+
+void PagedAttention::finish(const Item& item, int64_t index, std::span<const QueryTile> tiles, float* out) {
+  const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
+  int64_t query = 0;
+  for (const QueryTile& t : tiles) {
+    for (int64_t j = 0; j < t.count; ++j, ++query) {
+      const float* from = t.out + j * width_;
       if (item.parts == 1) {
-        const int64_t at = item.query + query;
-        float* to = out + (sequence.row + at / group_) * stride + (item.head * group_ + at % group_) * dim_;
-        const float inverse = 1.0f / tile[i].sum[j];
+        const auto [token, head] = place(item, query);
+        float* to = out + ((sequence.row + token) * options_.heads + head) * dim_;
+        const float inverse = 1.0f / t.sum[j];
         for (int64_t d = 0; d < dim_; ++d) to[d] = from[d] * inverse;
       } else {
         const int64_t row = index * kMostQueries + query;
         std::copy(from, from + width_, parts_out_.data() + row * width_);
-        parts_state_[static_cast<size_t>(2 * row)] = tile[i].best[j];
-        parts_state_[static_cast<size_t>(2 * row + 1)] = tile[i].sum[j];
+        parts_state_[static_cast<size_t>(2 * row)] = t.best[j];
+        parts_state_[static_cast<size_t>(2 * row + 1)] = t.sum[j];
       }
     }
   }
@@ -191,8 +436,8 @@ void PagedAttention::merge(int64_t index, float* out) {
       const float part = parts_state_[static_cast<size_t>(2 * row(p))];
       best = part > best || part != part ? part : best;
     }
-    const int64_t at = item.query + query;
-    float* to = out + (sequence.row + at / group_) * options_.heads * dim_ + (item.head * group_ + at % group_) * dim_;
+    const auto [token, head] = place(item, query);
+    float* to = out + ((sequence.row + token) * options_.heads + head) * dim_;
     std::fill(to, to + dim_, 0.0f);
     for (int64_t p = 0; p < parts_; ++p) {
       const float weight = std::exp(parts_state_[static_cast<size_t>(2 * row(p))] - best);

@@ -4,10 +4,10 @@
 
 namespace deepseek::kernels {
 
-void attend_page_amx(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile) {
-  if (!tile.rows) return attend_page_avx512(keys, values, width, first_position, softcap, tile);
+void attend_amx(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
+  if (!tile.rows) return attend_avx512(keys, width, softcap, tile);
   AmxTiles tiles;
-  attend_page_on(tiles, keys, values, width, first_position, softcap, tile);
+  attend_on(tiles, keys, width, softcap, tile);
 }
 
 }  // namespace deepseek::kernels

@@ -7,7 +7,7 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr int kMost = 4;  // queries at once: 4 x 2 sums leave 8 of 16 registers
-constexpr int kTiles = kPageTokens / kKeyTile, kEights = kPageTokens / 8;
+constexpr int kTiles = KeyTiles::kMost, kKeys = kTiles * static_cast<int>(kKeyTile), kEights = kKeys / 8;
 
 __m256i load(const uint16_t* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
 // Of two bf16 in each lane, the first (the lower half) and the second.
@@ -72,18 +72,18 @@ __m256 inside(int64_t from, int64_t to, int i) {
 
 // scores[query][8 positions] of Side key tiles from `tile` on, so that few queries fill the registers too.
 template <int Queries, int Side>
-void score(const uint16_t* keys, const uint16_t* q, int64_t stride, int64_t width, int tile, __m256 (*scores)[kEights]) {
+void score(const KeyTiles& keys, const uint16_t* q, int64_t stride, int64_t width, int tile, __m256 (*scores)[kEights]) {
   __m256 sum[Side][Queries][2];
 #pragma GCC unroll 4
   for (int s = 0; s < Side; ++s) {
 #pragma GCC unroll 4
     for (int t = 0; t < Queries; ++t) sum[s][t][0] = sum[s][t][1] = _mm256_setzero_ps();
   }
-  const uint16_t* from = keys + tile * kKeyTile * width;
-  for (int64_t d = 0; d < width; d += 2, from += 2 * kKeyTile, q += stride) {
+  for (int64_t d = 0; d < width; d += 2, q += stride) {
 #pragma GCC unroll 4
     for (int s = 0; s < Side; ++s) {
-      const __m256i low = load(from + s * kKeyTile * width), high = load(from + s * kKeyTile * width + 16);
+      const uint16_t* from = keys.keys[tile + s] + d * kKeyTile;
+      const __m256i low = load(from), high = load(from + 16);
       const __m256 cells[4] = {first_of(low), second_of(low), first_of(high), second_of(high)};
 #pragma GCC unroll 4
       for (int t = 0; t < Queries; ++t) {
@@ -104,26 +104,51 @@ void score(const uint16_t* keys, const uint16_t* q, int64_t stride, int64_t widt
   }
 }
 
+// Slots of a key tile that a query reads, and what any query of a call reads.
+struct Seen {
+  int64_t from[kTiles][kMost], to[kTiles][kMost], begin[kTiles], end[kTiles];  // begin is even
+
+  Seen(const KeyTiles& keys, const QueryTile& tile, int64_t at, int queries) {
+    for (int i = 0; i < keys.count; ++i) {
+      begin[i] = kKeyTile;
+      end[i] = 0;
+      for (int t = 0; t < queries; ++t) {
+        const int64_t first = tile.first[at + t] - keys.positions[i], after = tile.last[at + t] - keys.positions[i] + 1;
+        const bool reads = (keys.readers[i] >> (at + t) & 1u) != 0;
+        from[i][t] = first > 0 ? first : 0;
+        to[i][t] = !reads ? 0 : after < kKeyTile ? after : kKeyTile;
+        if (from[i][t] >= to[i][t]) continue;
+        begin[i] = from[i][t] < begin[i] ? from[i][t] : begin[i];
+        end[i] = to[i][t] > end[i] ? to[i][t] : end[i];
+      }
+      begin[i] = begin[i] / 2 * 2;
+    }
+  }
+};
+
 // out[query][d] = out * keep + p v for Side groups of 8 dimensions from d on.
 template <int Queries, int Side>
-void weigh(const uint16_t* values, const float (*p)[kPageTokens], int64_t width, int64_t begin, int64_t end, const float* keep, int64_t d, float* const* out) {
+void weigh(const KeyTiles& keys, const float (*p)[kKeys], int64_t width, const Seen& seen, const float* keep, int64_t d, float* const* out) {
   __m256 sum[Side][Queries];
 #pragma GCC unroll 8
   for (int s = 0; s < Side; ++s) {
 #pragma GCC unroll 4
     for (int t = 0; t < Queries; ++t) sum[s][t] = _mm256_mul_ps(_mm256_loadu_ps(out[t] + d + 8 * s), _mm256_set1_ps(keep[t]));
   }
-  for (int64_t k = begin; k < end; k += 2) {
-    const uint16_t* from = values + k * width + 2 * d;
-    // What lies beyond the last position may be NaN of an earlier sequence, which a weight of 0 does not hide.
-    const bool both = k + 1 < end;
+  for (int i = 0; i < keys.count; ++i) {
+    const int64_t at = i * kKeyTile;
+    for (int64_t k = seen.begin[i]; k < seen.end[i]; k += 2) {
+      const uint16_t* from = keys.values[i] + k * width + 2 * d;
+      // What lies beyond the last position may be NaN of an earlier sequence, which a weight of 0 does not hide.
+      const bool both = k + 1 < seen.end[i];
 #pragma GCC unroll 8
-    for (int s = 0; s < Side; ++s) {
-      const __m256i two = load(from + 16 * s);
-      const __m256 first = first_of(two), second = both ? second_of(two) : _mm256_setzero_ps();
+      for (int s = 0; s < Side; ++s) {
+        const __m256i two = load(from + 16 * s);
+        const __m256 first = first_of(two), second = both ? second_of(two) : _mm256_setzero_ps();
 #pragma GCC unroll 4
-      for (int t = 0; t < Queries; ++t) {
-        sum[s][t] = _mm256_fmadd_ps(second, _mm256_set1_ps(p[t][k + 1]), _mm256_fmadd_ps(first, _mm256_set1_ps(p[t][k]), sum[s][t]));
+        for (int t = 0; t < Queries; ++t) {
+          sum[s][t] = _mm256_fmadd_ps(second, _mm256_set1_ps(p[t][at + k + 1]), _mm256_fmadd_ps(first, _mm256_set1_ps(p[t][at + k]), sum[s][t]));
+        }
       }
     }
   }
@@ -136,67 +161,56 @@ void weigh(const uint16_t* values, const float (*p)[kPageTokens], int64_t width,
 
 // Queries [at, at + Queries) of a tile.
 template <int Queries>
-void page(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile, int64_t at) {
+void attend(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile, int64_t at) {
   constexpr int kSide = kMost / Queries;
-  int64_t from[Queries], to[Queries], lowest = kPageTokens, highest = 0;
-  float* out[Queries];
-  for (int t = 0; t < Queries; ++t) {
-    const int64_t first = tile.first[at + t] - first_position, last = tile.last[at + t] - first_position + 1;
-    from[t] = first > 0 ? first : 0;
-    to[t] = last < kPageTokens ? last : kPageTokens;
-    out[t] = tile.out + (at + t) * width;
-    if (from[t] >= to[t]) continue;
-    lowest = from[t] < lowest ? from[t] : lowest;
-    highest = to[t] > highest ? to[t] : highest;
-  }
-  if (lowest >= highest) return;
-  const int begin = static_cast<int>(lowest / kKeyTile) / kSide * kSide, end = static_cast<int>((highest + kKeyTile - 1) / kKeyTile);
-  const int last = (end + kSide - 1) / kSide * kSide < kTiles ? (end + kSide - 1) / kSide * kSide : kTiles;
+  const Seen seen(keys, tile, at, Queries);
   __m256 scores[Queries][kEights];
-  int i = begin;
-  for (; i + kSide <= last; i += kSide) score<Queries, kSide>(keys, tile.q + 2 * at, 2 * tile.count, width, i, scores);
-  for (; i < last; ++i) score<Queries, 1>(keys, tile.q + 2 * at, 2 * tile.count, width, i, scores);
+  int i = 0;
+  for (; i + kSide <= keys.count; i += kSide) score<Queries, kSide>(keys, tile.q + 2 * at, 2 * tile.count, width, i, scores);
+  for (; i < keys.count; ++i) score<Queries, 1>(keys, tile.q + 2 * at, 2 * tile.count, width, i, scores);
 
-  alignas(32) float p[Queries][kPageTokens];
+  alignas(32) float p[Queries][kKeys];
   float keep[Queries];
+  float* out[Queries];
+  const int eights = 2 * keys.count;
   for (int t = 0; t < Queries; ++t) {
+    out[t] = tile.out + (at + t) * width;
     const __m256 nothing = _mm256_set1_ps(-__builtin_inff());
     __m256 most = _mm256_set1_ps(tile.best[at + t]), sum = _mm256_setzero_ps();
-    for (int e = 2 * begin; e < 2 * last; ++e) {
+    for (int e = 0; e < eights; ++e) {
       __m256 s = scores[t][e];
       if (softcap > 0) s = capped(s, softcap);
-      scores[t][e] = _mm256_blendv_ps(nothing, s, inside(from[t], to[t], e));
+      scores[t][e] = _mm256_blendv_ps(nothing, s, inside(seen.from[e / 2][t], seen.to[e / 2][t], e % 2));
       most = _mm256_max_ps(most, scores[t][e]);
     }
     const float best = largest(most);
     // A query that has seen nothing yet keeps nothing; one that sees nothing here keeps all (-inf - -inf would be NaN).
     const bool same = tile.best[at + t] == best;
     keep[t] = same ? 1.0f : _mm256_cvtss_f32(exponential(_mm256_set1_ps(tile.best[at + t] - best)));
-    for (int e = static_cast<int>(lowest / 8); e < (highest + 7) / 8; ++e) {
-      __m256 weight = _mm256_setzero_ps();
-      if (from[t] < to[t]) weight = _mm256_and_ps(inside(from[t], to[t], e), rounded(exponential(_mm256_sub_ps(scores[t][e], _mm256_set1_ps(best)))));
-      _mm256_store_ps(p[t] + 8 * e, weight);
-      sum = _mm256_add_ps(sum, weight);
+    for (int e = 0; e < eights; ++e) {
+      const __m256 weight = rounded(exponential(_mm256_sub_ps(scores[t][e], _mm256_set1_ps(best))));
+      const __m256 kept = _mm256_and_ps(inside(seen.from[e / 2][t], seen.to[e / 2][t], e % 2), weight);
+      _mm256_store_ps(p[t] + 8 * e, kept);
+      sum = _mm256_add_ps(sum, kept);
     }
     tile.sum[at + t] = tile.sum[at + t] * keep[t] + sum_of(sum);
     tile.best[at + t] = best;
   }
   constexpr int kWide = Queries <= 2 ? 4 : 2;
-  const int64_t pairs = lowest / 2 * 2;
   int64_t d = 0;
-  for (; d + 8 * kWide <= width; d += 8 * kWide) weigh<Queries, kWide>(values, p, width, pairs, highest, keep, d, out);
-  for (; d < width; d += 8) weigh<Queries, 1>(values, p, width, pairs, highest, keep, d, out);
+  for (; d + 8 * kWide <= width; d += 8 * kWide) weigh<Queries, kWide>(keys, p, width, seen, keep, d, out);
+  for (; d < width; d += 8) weigh<Queries, 1>(keys, p, width, seen, keep, d, out);
 }
 
 }  // namespace
 
-void attend_page_avx2(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile) {
+void attend_avx2(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
   int64_t at = 0;
-  for (; at + kMost <= tile.count; at += kMost) page<kMost>(keys, values, width, first_position, softcap, tile, at);
+  for (; at + kMost <= tile.count; at += kMost) attend<kMost>(keys, width, softcap, tile, at);
   switch (tile.count - at) {
-    case 1: return page<1>(keys, values, width, first_position, softcap, tile, at);
-    case 2: return page<2>(keys, values, width, first_position, softcap, tile, at);
-    case 3: return page<3>(keys, values, width, first_position, softcap, tile, at);
+    case 1: return attend<1>(keys, width, softcap, tile, at);
+    case 2: return attend<2>(keys, width, softcap, tile, at);
+    case 3: return attend<3>(keys, width, softcap, tile, at);
     default: return;
   }
 }

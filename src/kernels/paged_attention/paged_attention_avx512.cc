@@ -6,7 +6,7 @@
 namespace deepseek::kernels {
 namespace {
 
-constexpr int kTiles = kPageTokens / kKeyTile, kMost = static_cast<int>(QueryTile::kMostSideBySide);
+constexpr int kTiles = KeyTiles::kMost, kKeys = kTiles * static_cast<int>(kKeyTile), kMost = static_cast<int>(QueryTile::kMost);
 
 // e^x for x <= 88, as fast_exp in simd.h; NaN stays NaN.
 __m512 exponential(__m512 x) {
@@ -38,21 +38,20 @@ __m512bh pair_at(const uint16_t* at) {
   return (__m512bh)_mm512_set1_epi32(two);
 }
 
-// scores[tile][query]: Side key tiles from `tile` on, so that few queries fill the registers too.
+// scores[tile][query]: Side key tiles side by side, so that few queries fill the registers too.
 template <int Queries, int Side>
-void score(const uint16_t* keys, const uint16_t* q, int64_t width, int tile, __m512 (*scores)[Queries]) {
+void score(const uint16_t* const* keys, const uint16_t* q, int64_t width, __m512 (*scores)[Queries]) {
   __m512 sum[Side][Queries];
 #pragma GCC unroll 4
   for (int s = 0; s < Side; ++s) {
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int t = 0; t < Queries; ++t) sum[s][t] = _mm512_setzero_ps();
   }
-  const uint16_t* from = keys + tile * kKeyTile * width;
-  for (int64_t d = 0; d < width; d += 2, from += 2 * kKeyTile, q += 2 * Queries) {
+  for (int64_t d = 0; d < width; d += 2, q += 2 * Queries) {
     __m512bh cells[Side];
 #pragma GCC unroll 4
-    for (int s = 0; s < Side; ++s) cells[s] = (__m512bh)_mm512_loadu_si512(from + s * kKeyTile * width);
-#pragma GCC unroll 12
+    for (int s = 0; s < Side; ++s) cells[s] = (__m512bh)_mm512_loadu_si512(keys[s] + d * kKeyTile);
+#pragma GCC unroll 16
     for (int t = 0; t < Queries; ++t) {
       const __m512bh two = pair_at(q + 2 * t);
 #pragma GCC unroll 4
@@ -61,73 +60,93 @@ void score(const uint16_t* keys, const uint16_t* q, int64_t width, int tile, __m
   }
 #pragma GCC unroll 4
   for (int s = 0; s < Side; ++s) {
-#pragma GCC unroll 12
-    for (int t = 0; t < Queries; ++t) scores[tile + s][t] = sum[s][t];
+#pragma GCC unroll 16
+    for (int t = 0; t < Queries; ++t) scores[s][t] = sum[s][t];
   }
 }
 
+// Slots of each key tile that the queries of a tile read, and what any of them reads: [begin, end), begin even.
+template <int Queries>
+struct Seen {
+  __mmask16 slots[kTiles][Queries];
+  int64_t begin[kTiles], end[kTiles];
+
+  Seen(const KeyTiles& keys, const QueryTile& tile) {
+    int64_t latest_first = tile.first[0], earliest_last = tile.last[0];
+    for (int t = 1; t < Queries; ++t) {
+      latest_first = tile.first[t] > latest_first ? tile.first[t] : latest_first;
+      earliest_last = tile.last[t] < earliest_last ? tile.last[t] : earliest_last;
+    }
+    for (int i = 0; i < keys.count; ++i) {
+      const int64_t position = keys.positions[i];
+      const bool whole = position >= latest_first && position + kKeyTile - 1 <= earliest_last;
+      uint32_t any = 0;
+      for (int t = 0; t < Queries; ++t) {
+        const bool reads = (keys.readers[i] >> t & 1u) != 0;
+        slots[i][t] = reads ? whole ? __mmask16{0xFFFF} : between(tile.first[t] - position, tile.last[t] - position + 1) : __mmask16{0};
+        any |= slots[i][t];
+      }
+      begin[i] = any != 0 ? __builtin_ctz(any) / 2 * 2 : 0;
+      end[i] = any != 0 ? 32 - __builtin_clz(any) : 0;
+    }
+  }
+  static __mmask16 between(int64_t a, int64_t b) {
+    const uint32_t above = a <= 0 ? 0xFFFFu : a >= 16 ? 0 : 0xFFFFu << a, below = b <= 0 ? 0 : b >= 16 ? 0xFFFFu : (1u << b) - 1;
+    return static_cast<__mmask16>(above & below);
+  }
+};
+
 // out[query][d] = out * keep + p v for Side groups of 16 dimensions from d on.
 template <int Queries, int Side>
-void weigh(const uint16_t* values, const uint16_t (*p)[kPageTokens], int64_t width, int64_t begin, int64_t end, const float* keep, int64_t d, float* out) {
+void weigh(const KeyTiles& keys, const uint16_t (*p)[kKeys], int64_t width, const Seen<Queries>& seen, const float* keep, int64_t d, float* out) {
   __m512 sum[Side][Queries];
 #pragma GCC unroll 4
   for (int s = 0; s < Side; ++s) {
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int t = 0; t < Queries; ++t) sum[s][t] = _mm512_mul_ps(_mm512_loadu_ps(out + t * width + d + 16 * s), _mm512_set1_ps(keep[t]));
   }
-  const auto add = [&](int64_t k, __mmask32 slots) __attribute__((always_inline)) {
-    const uint16_t* from = values + k * width + 2 * d;
+  const auto add = [&](int i, int64_t k, __mmask32 slots) __attribute__((always_inline)) {
+    const uint16_t* from = keys.values[i] + k * width + 2 * d;
     __m512bh cells[Side];
 #pragma GCC unroll 4
     for (int s = 0; s < Side; ++s) cells[s] = (__m512bh)_mm512_maskz_loadu_epi16(slots, from + 32 * s);
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int t = 0; t < Queries; ++t) {
-      const __m512bh two = pair_at(p[t] + k);
+      const __m512bh two = pair_at(p[t] + i * kKeyTile + k);
 #pragma GCC unroll 4
       for (int s = 0; s < Side; ++s) sum[s][t] = _mm512_dpbf16_ps(sum[s][t], cells[s], two);
     }
   };
-  for (int64_t k = begin; k + 2 <= end; k += 2) add(k, 0xFFFFFFFFu);
-  // What lies beyond the last position may be NaN of an earlier sequence, which a weight of 0 does not hide.
-  if ((end - begin) % 2 != 0) add(end - 1, 0x55555555u);
+  for (int i = 0; i < keys.count; ++i) {
+    const int64_t end = seen.end[i];
+    for (int64_t k = seen.begin[i]; k + 2 <= end; k += 2) add(i, k, 0xFFFFFFFFu);
+    // What lies beyond the last position may be NaN of an earlier sequence, which a weight of 0 does not hide.
+    if (end % 2 != 0) add(i, end - 1, 0x55555555u);
+  }
 #pragma GCC unroll 4
   for (int s = 0; s < Side; ++s) {
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int t = 0; t < Queries; ++t) _mm512_storeu_ps(out + t * width + d + 16 * s, sum[s][t]);
   }
 }
 
-__mmask16 between(int64_t from, int64_t to, int tile) {
-  const int64_t a = from - tile * kKeyTile, b = to - tile * kKeyTile;
-  const uint32_t above = a <= 0 ? 0xFFFFu : a >= 16 ? 0 : 0xFFFFu << a, below = b <= 0 ? 0 : b >= 16 ? 0xFFFFu : (1u << b) - 1;
-  return static_cast<__mmask16>(above & below);
-}
-
 template <int Queries>
-void page(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile) {
+void attend(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
   constexpr int kSide = Queries <= 4 ? 4 : Queries <= 6 ? 2 : 1;
-  int64_t from[Queries], to[Queries], lowest = kPageTokens, highest = 0;
-  for (int t = 0; t < Queries; ++t) {
-    from[t] = tile.first[t] > first_position ? tile.first[t] - first_position : 0;
-    to[t] = tile.last[t] - first_position + 1 < kPageTokens ? tile.last[t] - first_position + 1 : kPageTokens;
-    if (from[t] >= to[t]) continue;
-    lowest = from[t] < lowest ? from[t] : lowest;
-    highest = to[t] > highest ? to[t] : highest;
-  }
-  if (lowest >= highest) return;
-  const int begin = static_cast<int>(lowest / kKeyTile) / kSide * kSide, end = static_cast<int>((highest + kKeyTile - 1) / kKeyTile);
+  const uint16_t* side_by_side[kTiles];  // the last again where there are fewer
+  for (int i = 0; i < kTiles; ++i) side_by_side[i] = keys.keys[i < keys.count ? i : keys.count - 1];
+  const Seen<Queries> seen(keys, tile);
   __m512 scores[kTiles][Queries];
-  for (int i = begin; i < end; i += kSide) score<Queries, kSide>(keys, tile.q, width, i, scores);
-  const int last = (end + kSide - 1) / kSide * kSide;
+  for (int i = 0; i < keys.count; i += kSide) score<Queries, kSide>(side_by_side + i, tile.q, width, scores + i);
 
   const __m512 nothing = _mm512_set1_ps(-__builtin_inff());
   alignas(64) float best[16] = {}, old[16] = {}, keep[16];
   for (int t = 0; t < Queries; ++t) {
     __m512 most = _mm512_set1_ps(tile.best[t]);
-    for (int i = begin; i < last; ++i) {
+    for (int i = 0; i < keys.count; ++i) {
       __m512 s = scores[i][t];
       if (softcap > 0) s = capped(s, softcap);
-      s = _mm512_mask_mov_ps(nothing, between(from[t], to[t], i), s);
+      s = _mm512_mask_mov_ps(nothing, seen.slots[i][t], s);
       scores[i][t] = s;
       most = _mm512_max_ps(most, s);
     }
@@ -139,21 +158,16 @@ void page(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t f
   const __mmask16 same = _mm512_cmp_ps_mask(before, now, _CMP_EQ_OQ);
   _mm512_store_ps(keep, _mm512_mask_mov_ps(exponential(_mm512_sub_ps(before, now)), same, _mm512_set1_ps(1.0f)));
 
-  alignas(64) uint16_t p[Queries][kPageTokens];
+  alignas(64) uint16_t p[Queries][kKeys];
   const auto ones = (__m512bh)_mm512_set1_epi16(0x3F80);
-  const int64_t pair_begin = lowest / 2 * 2;
   for (int t = 0; t < Queries; ++t) {
-    if (from[t] >= to[t]) {
-      for (int i = 0; i < kTiles; i += 2) _mm512_store_si512(p[t] + i * kKeyTile, _mm512_setzero_si512());
-      continue;
-    }
     const __m512 peak = _mm512_set1_ps(best[t]);
     __m512 sum = _mm512_setzero_ps();
-    for (int i = begin / 2 * 2; i < last; i += 2) {
+    for (int i = 0; i < keys.count; i += 2) {
       __m512 pair[2];
       for (int j = 0; j < 2; ++j) {
-        const bool known = i + j >= begin && i + j < last;
-        pair[j] = known ? _mm512_maskz_mov_ps(between(from[t], to[t], i + j), exponential(_mm512_sub_ps(scores[i + j][t], peak))) : _mm512_setzero_ps();
+        const bool known = i + j < keys.count;
+        pair[j] = known ? _mm512_maskz_mov_ps(seen.slots[i + j][t], exponential(_mm512_sub_ps(scores[i + j][t], peak))) : _mm512_setzero_ps();
       }
       const __m512bh rounded = _mm512_cvtne2ps_pbh(pair[1], pair[0]);
       _mm512_store_si512(p[t] + i * kKeyTile, (__m512i)rounded);
@@ -163,22 +177,45 @@ void page(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t f
     tile.best[t] = best[t];
   }
   int64_t d = 0;
-  for (; d + 16 * kSide <= width; d += 16 * kSide) weigh<Queries, kSide>(values, p, width, pair_begin, highest, keep, d, tile.out);
-  for (; d < width; d += 16) weigh<Queries, 1>(values, p, width, pair_begin, highest, keep, d, tile.out);
+  for (; d + 16 * kSide <= width; d += 16 * kSide) weigh<Queries, kSide>(keys, p, width, seen, keep, d, tile.out);
+  for (; d < width; d += 16) weigh<Queries, 1>(keys, p, width, seen, keep, d, tile.out);
+}
+
+// Lanes of 16 registers added up: sum i in lane i.
+__m512 sums_of(const __m512 (&x)[16]) {
+  __m512 pairs[8], fours[4], eights[2];
+  for (int i = 0; i < 8; ++i) pairs[i] = _mm512_add_ps(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+  for (int i = 0; i < 4; ++i) {
+    const __m512d a = _mm512_castps_pd(pairs[2 * i]), b = _mm512_castps_pd(pairs[2 * i + 1]);
+    fours[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+  }
+  const auto quarters = [](__m512 a, __m512 b) { return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xDD)); };
+  for (int i = 0; i < 2; ++i) eights[i] = quarters(fours[2 * i], fours[2 * i + 1]);
+  return quarters(eights[0], eights[1]);
 }
 
 template <int Most>
-void page_of_count(int64_t count, const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile) {
+void attend_count(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
   if constexpr (Most > 1) {
-    if (count < Most) return page_of_count<Most - 1>(count, keys, values, width, first_position, softcap, tile);
+    if (tile.count < Most) return attend_count<Most - 1>(keys, width, softcap, tile);
   }
-  page<Most>(keys, values, width, first_position, softcap, tile);
+  attend<Most>(keys, width, softcap, tile);
 }
 
 }  // namespace
 
-void attend_page_avx512(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile) {
-  page_of_count<kMost>(tile.count, keys, values, width, first_position, softcap, tile);
+void estimate_avx512(const uint16_t* const (&pages)[4], const uint16_t* q, int64_t width, float (&out)[16]) {
+  __m512 sum[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) sum[i] = _mm512_setzero_ps();
+  for (int64_t d = 0; d < 2 * width; d += 32) {  // width is a multiple of 16
+    const auto x = (__m512bh)_mm512_loadu_si512(q + d);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) sum[i] = _mm512_dpbf16_ps(sum[i], (__m512bh)_mm512_loadu_si512(pages[i / 4] + i % 4 * 2 * width + d), x);
+  }
+  _mm512_storeu_ps(out, sums_of(sum));
 }
+
+void attend_avx512(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) { attend_count<kMost>(keys, width, softcap, tile); }
 
 }  // namespace deepseek::kernels

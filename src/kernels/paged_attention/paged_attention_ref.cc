@@ -24,31 +24,53 @@ DEEPSEEK_VECTOR_CLONES void add_values(const uint16_t* values, float weight, int
   for (int64_t d = 0; d < width; ++d) out[d] += weight * bf16_to_f32(values[2 * d]);
 }
 
+DEEPSEEK_VECTOR_CLONES float dot(const uint16_t* a, const uint16_t* b, int64_t n) {
+  float sums[16] = {};
+  for (int64_t d = 0; d < n; d += 16) {
+    for (int64_t i = 0; i < 16; ++i) sums[i] += bf16_to_f32(a[d + i]) * bf16_to_f32(b[d + i]);
+  }
+  float sum = 0;
+  for (const float part : sums) sum += part;
+  return sum;
+}
+
 }  // namespace
 
-void attend_page_reference(const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile) {
+void estimate_portable(const uint16_t* const (&pages)[4], const uint16_t* q, int64_t width, float (&out)[16]) {
+  for (int64_t i = 0; i < 16; ++i) out[i] = dot(pages[i / 4] + i % 4 * 2 * width, q, 2 * width);
+}
+
+void attend_reference(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
   for (int64_t t = 0; t < tile.count; ++t) {
-    const int64_t from = std::max<int64_t>(tile.first[t] - first_position, 0), to = std::min<int64_t>(tile.last[t] - first_position + 1, kPageTokens);
-    if (from >= to) continue;
-    float scores[kPageTokens];
-    for (int64_t s = from / kKeyTile * kKeyTile; s < to; s += kKeyTile) {
-      add_scores(keys + s * width, tile.q + 2 * t, width, 2 * tile.count, scores + s);
-    }
+    float scores[KeyTiles::kMost][kKeyTile];
+    int64_t from[KeyTiles::kMost], to[KeyTiles::kMost];
     float best = tile.best[t];
-    for (int64_t s = from; s < to; ++s) {
-      if (softcap > 0) scores[s] = softcap * std::tanh(scores[s] / softcap);
-      best = scores[s] > best || scores[s] != scores[s] ? scores[s] : best;
+    bool reads = false;
+    for (int i = 0; i < keys.count; ++i) {
+      from[i] = std::max<int64_t>(tile.first[t] - keys.positions[i], 0);
+      to[i] = (keys.readers[i] >> t & 1u) != 0 ? std::min<int64_t>(tile.last[t] - keys.positions[i] + 1, kKeyTile) : 0;
+      if (from[i] >= to[i]) continue;
+      reads = true;
+      add_scores(keys.keys[i], tile.q + 2 * t, width, 2 * tile.count, scores[i]);
+      for (int64_t s = from[i]; s < to[i]; ++s) {
+        float& score = scores[i][s];
+        if (softcap > 0) score = softcap * std::tanh(score / softcap);
+        best = score > best || score != score ? score : best;
+      }
     }
+    if (!reads) continue;
     float* out = tile.out + t * width;
     const float keep = std::exp(tile.best[t] - best);
     for (int64_t d = 0; d < width; ++d) out[d] *= keep;
     tile.sum[t] *= keep;
     tile.best[t] = best;
-    for (int64_t s = from; s < to; ++s) {
-      // Probabilities are rounded as the values are, so that all implementations agree.
-      const float weight = bf16_to_f32(f32_to_bf16(std::exp(scores[s] - best)));
-      tile.sum[t] += weight;
-      add_values(values + s / 2 * 2 * width + s % 2, weight, width, out);
+    for (int i = 0; i < keys.count; ++i) {
+      for (int64_t s = from[i]; s < to[i]; ++s) {
+        // Probabilities are rounded as the values are, so that all implementations agree.
+        const float weight = bf16_to_f32(f32_to_bf16(std::exp(scores[i][s] - best)));
+        tile.sum[t] += weight;
+        add_values(keys.values[i] + s / 2 * 2 * width + s % 2, weight, width, out);
+      }
     }
   }
 }

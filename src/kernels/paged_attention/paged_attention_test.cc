@@ -18,7 +18,7 @@ namespace deepseek::kernels {
 namespace {
 
 std::string never() { return ""; }
-const AttentionKernel kEmulated{"emulated_amx", never, attend_page_emulated, 1};
+const AttentionKernel kEmulated{"emulated_amx", never, attend_emulated, estimate_portable, 1};
 
 // Those of the list, and that of AMX on emulated tiles for any number of queries.
 std::vector<AttentionKernel> tested_kernels() {
@@ -61,7 +61,7 @@ struct World {
   std::vector<Sequence> sequences;
 
   World(int64_t h, int64_t kv, int64_t d, KvType type = KvType::kBF16, int64_t pages = 200)
-      : heads(h), kv_heads(kv), dim(d), pool(*KvPool::create(2, kv, d, pages, type)) {}
+      : heads(h), kv_heads(kv), dim(d), pool(*KvPool::create(2, kv, d, pages, type, true)) {}
 
   std::vector<float> draw(int64_t n, float size) {
     std::vector<float> out(static_cast<size_t>(n));
@@ -75,6 +75,10 @@ struct World {
       for (int64_t h = 0; h < kv_heads; ++h) {
         pool.store(layer, h, s.pages.back(), t % kPageTokens, &s.keys[static_cast<size_t>((t * kv_heads + h) * dim)], &s.values[static_cast<size_t>((t * kv_heads + h) * dim)]);
       }
+    }
+    std::vector<uint16_t> scratch(static_cast<size_t>(2 * kPageTokens * pool.width()));
+    for (int64_t p = 0; p < length / kPageTokens; ++p) {
+      for (int64_t h = 0; h < kv_heads; ++h) pool.summarise(layer, h, s.pages[static_cast<size_t>(p)], scratch.data());
     }
     s.keys = kept(s.keys, dim, pool.type());
     s.values = kept(s.values, dim, pool.type());
@@ -102,6 +106,8 @@ std::vector<float> run(const AttentionKernel& kernel, const World& world, const 
   std::vector<float> out(q.size(), -777.0f);
   PagedAttention attention;
   attention.plan(views(world, call), world.pool, call.options, call.threads);
+  for (int64_t i = attention.estimates(); i-- > 0;) attention.estimate(i, kernel, world.pool, 1, q.data());
+  for (int64_t i = attention.choices(); i-- > 0;) attention.choose(i);
   for (int64_t i = attention.items(); i-- > 0;) attention.run(i, kernel, world.pool, 1, q.data(), out.data());
   for (int64_t i = 0; i < attention.merges(); ++i) attention.merge(i, out.data());
   return out;
@@ -263,11 +269,11 @@ TEST(PagedAttention, TheSelfCheckFindsAWrongKernel) {
     if (!kernel.declines().empty()) continue;
     EXPECT_TRUE(agrees_with_reference(kernel)) << kernel.name;
   }
-  const auto wrong = [](const uint16_t* keys, const uint16_t* values, int64_t width, int64_t first_position, float softcap, QueryTile& tile) {
-    attend_page_emulated(keys, values, width, first_position, softcap, tile);
+  const auto wrong = [](const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
+    attend_emulated(keys, width, softcap, tile);
     tile.out[tile.count * width - 1] += 1.0f;
   };
-  EXPECT_FALSE(agrees_with_reference({"wrong", nullptr, wrong, 1}));
+  EXPECT_FALSE(agrees_with_reference({"wrong", nullptr, wrong, estimate_portable, 1}));
 }
 
 TEST(KvPool, PagesRunOutAndComeBack) {

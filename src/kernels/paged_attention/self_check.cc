@@ -37,7 +37,7 @@ bool agrees_with_reference(const AttentionKernel& kernel) {
       }
       pool->store(0, 0, pages[static_cast<size_t>(t / kPageTokens)], t % kPageTokens, key.data(), value.data());
     }
-    static constexpr AttentionKernel kReference{"reference", nullptr, attend_page_reference};
+    static constexpr AttentionKernel kReference{"reference", nullptr, attend_reference, estimate_portable};
     const auto expected = attend(kReference, *pool, pages, q), got = attend(kernel, *pool, pages, q);
     // Each rounds a weight by 2^-9 of itself, and values are below 1. A NaN is no agreement.
     const bool agree = std::equal(got.begin(), got.end(), expected.begin(), [](float a, float b) { return std::abs(a - b) <= 0x1p-7f; });
