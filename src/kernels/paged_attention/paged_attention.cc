@@ -53,6 +53,7 @@ constexpr std::array kKernels{
 constexpr int64_t kFewestPagesOfPart = 4;  // below 256 keys joining costs more than it saves
 constexpr int64_t kFewTokens = 12;         // new positions that choose for themselves: the most that engine/ guesses and checks together
 constexpr int64_t kBlock = QueryTile::kMost;  // positions that choose together
+constexpr int64_t kEstimatedTogether = 4;
 
 // Full pages before the page of a position; the last of them and all after are read anyway.
 int64_t full_pages(int64_t position) { return position / kPageTokens; }
@@ -83,20 +84,13 @@ void set_estimator(uint16_t* to, int64_t d, int64_t width, float value, float sq
 struct PagedAttention::Scratch {
   std::vector<uint16_t> q, estimator;
   std::vector<uint16_t> pages[KeyTiles::kMost];
-  std::vector<float> out, shares;
+  std::vector<float> out, shares, some_shares;
   std::vector<int32_t> list;
   TileSelection selection;
 
-  // Logarithms of the tiles' shares, up to a constant, of the pages before `end`.
-  std::span<float> estimate(const AttentionKernel& kernel, const KvPool& pool, int64_t layer, int64_t head, std::span<const int32_t> pages_of, int64_t end) {
-    const auto tiles = static_cast<size_t>(end * kPageTiles);
-    if (shares.size() < tiles + 16) shares.resize(tiles + 16);
-    estimate_into(kernel, pool, layer, head, pages_of, 0, end, shares.data());
-    return std::span(shares).first(tiles);
-  }
-  // Writes up to 12 floats beyond the last.
-  void estimate_into(const AttentionKernel& kernel, const KvPool& pool, int64_t layer, int64_t head, std::span<const int32_t> pages_of, int64_t begin, int64_t end,
-                     float* to) const {
+  // Logarithms of the shares of the tiles in pages [begin, end), up to a constant.
+  void estimate(const AttentionKernel& kernel, const KvPool& pool, int64_t layer, int64_t head, std::span<const int32_t> pages_of, int64_t begin, int64_t end,
+                float* to) const {
     for (int64_t p = begin; p < end; p += 4, to += 16) {
       const uint16_t* four[4];
       for (int64_t i = 0; i < 4; ++i) four[i] = pool.summary(layer, head, pages_of[static_cast<size_t>(std::min(p + i, end - 1))]);
@@ -235,7 +229,7 @@ void PagedAttention::estimate(int64_t index, const AttentionKernel& kernel, cons
       const float x = d < dim_ ? from[d] * options_.scale : 0.0f;
       set_estimator(scratch.estimator.data(), d, width_, x, x * x);
     }
-    scratch.estimate_into(kernel, pool, layer, chooser.head, sequence.pages, begin, end, chooser.estimates.data() + (row * chooser.pages + begin) * kPageTiles);
+    scratch.estimate(kernel, pool, layer, chooser.head, sequence.pages, begin, end, chooser.estimates.data() + (row * chooser.pages + begin) * kPageTiles);
   }
 }
 
@@ -352,6 +346,37 @@ void PagedAttention::attend_list(std::span<const int32_t> list, const Readers& r
   if (keys.count > 0) kernel.attend(keys, width_, options_.softcap, tile);
 }
 
+// The mean share of each tile before page `end` over tokens [token, token + count) of a head of queries. Four neighbours are estimated as one,
+// by the means of their queries and of the squares: on Gemma 3 270M at 8,192 positions, 0.3 of the keys, the divergence is 0.0101; 0.0090 with
+// each estimated for itself, 0.0139 with all 16 as one.
+std::span<const float> PagedAttention::block_shares(const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const Item& item, int64_t token, int64_t count,
+                                                    int64_t end, const float* q, Scratch& scratch) const {
+  const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
+  const auto tiles = static_cast<size_t>(end * kPageTiles);
+  if (scratch.shares.size() < tiles) {
+    scratch.shares.resize(tiles);
+    scratch.some_shares.resize(tiles);
+  }
+  float *total = scratch.shares.data(), *some = scratch.some_shares.data();
+  for (int64_t begin = 0; begin < count; begin += kEstimatedTogether) {
+    const int64_t n = std::min(kEstimatedTogether, count - begin);
+    for (int64_t d = 0; d < width_; ++d) {
+      float sum = 0, squares = 0;
+      for (int64_t j = begin; d < dim_ && j < begin + n; ++j) {
+        const float x = q[((sequence.row + token + j) * options_.heads + item.head) * dim_ + d] * options_.scale;
+        sum += x;
+        squares += x * x;
+      }
+      set_estimator(scratch.estimator.data(), d, width_, sum / static_cast<float>(n), squares / static_cast<float>(n));
+    }
+    scratch.estimate(kernel, pool, layer, item.head / group_, sequence.pages, 0, end, some);
+    softmax_row(some, static_cast<int64_t>(tiles));
+    const float weight = static_cast<float>(n) / static_cast<float>(count);
+    for (size_t i = 0; i < tiles; ++i) total[i] = (begin == 0 ? 0.0f : total[i]) + weight * some[i];
+  }
+  return {total, tiles};
+}
+
 TileCount PagedAttention::attend_blocks(const Item& item, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const float* q, Scratch& scratch,
                                         std::span<QueryTile> tiles) const {
   const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
@@ -362,17 +387,7 @@ TileCount PagedAttention::attend_blocks(const Item& item, const AttentionKernel&
     const int64_t first = t.last[0], last = t.last[t.count - 1];
     scratch.list.clear();
     if (candidates(first) > 0) {
-      for (int64_t d = 0; d < width_; ++d) {
-        float sum = 0, squares = 0;
-        for (int64_t j = 0; d < dim_ && j < t.count; ++j) {
-          const float x = q[((sequence.row + token + j) * options_.heads + item.head) * dim_ + d] * options_.scale;
-          sum += x;
-          squares += x * x;
-        }
-        set_estimator(scratch.estimator.data(), d, width_, sum / static_cast<float>(t.count), squares / static_cast<float>(t.count));
-      }
-      const auto shares = scratch.estimate(kernel, pool, layer, head, sequence.pages, full_pages(first));
-      softmax_row(shares.data(), static_cast<int64_t>(shares.size()));
+      const auto shares = block_shares(kernel, pool, layer, item, token, t.count, full_pages(first), q, scratch);
       choose_tiles(*options_.selection, scratch.selection, shares, first, last, [&](int64_t tile) { scratch.list.push_back(static_cast<int32_t>(tile)); });
     }
     for (int64_t tile = candidates(first); tile <= last / kKeyTile; ++tile) scratch.list.push_back(static_cast<int32_t>(tile));

@@ -124,6 +124,8 @@ class PagedAttention {
   TileCount attend_blocks(const Item& item, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const float* q, Scratch& scratch,
                           std::span<QueryTile> tiles) const;
   TileCount attend_few(const Item& item, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, Scratch& scratch, std::span<QueryTile> tiles) const;
+  std::span<const float> block_shares(const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const Item& item, int64_t token, int64_t count, int64_t end,
+                                      const float* q, Scratch& scratch) const;
   template <typename Readers>
   void attend_list(std::span<const int32_t> list, const Readers& readers, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, int64_t head,
                    std::span<const int32_t> pages, Scratch& scratch, QueryTile& tile) const;
