@@ -3,6 +3,7 @@
 //   decode CONTEXT N     N greedy steps after CONTEXT tokens
 //   batch S CONTEXT N    N greedy steps of S sequences together, each after CONTEXT tokens
 //   limits               what the memory gives to a sum over 256 MiB, and the int8 kernel on 96 tokens and weights that stay in the cache
+//   continue FILE N      the N greedy tokens after the token ids in a file
 //   losses FILE WINDOW   mean loss of a file of token ids (text, one line), windows of WINDOW tokens, each on its own
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -82,9 +83,20 @@ class Bench {
     return {{"seconds", seconds}, {"tokens", sequences * steps}};
   }
 
+  nlohmann::json continue_text(const std::string& file, int64_t steps) {
+    engine::CachedSequence sequence;
+    std::vector<int32_t> last = feed(sequence, ids_of(file)), out;
+    for (int64_t i = 0; i < steps; ++i) {
+      out.push_back(last[0]);
+      const engine::SequenceInput input[] = {{&sequence, {last.data(), 1}}};
+      last = best_of(sure(model_->forward(input)), 1);
+    }
+    model_->truncate(sequence, 0);
+    return {{"ids", out}, {"keys_read", model_->share_of_keys_read()}};
+  }
+
   nlohmann::json losses(const std::string& file, int64_t window) {
-    std::ifstream in(file);
-    const std::vector<int32_t> ids{std::istream_iterator<int32_t>(in), {}};
+    const auto ids = ids_of(file);
     double sum = 0;
     int64_t counted = 0;
     for (size_t begin = 0; begin + 1 < ids.size(); begin += static_cast<size_t>(window)) {
@@ -144,6 +156,10 @@ class Bench {
       words >> file >> a;
       return losses(file, a);
     }
+    if (command == "continue") {
+      words >> file >> a;
+      return continue_text(file, a);
+    }
     if (command == "limits") return limits();
     words >> a >> b >> c;
     if (command == "prefill") return prefill(a);
@@ -153,6 +169,10 @@ class Bench {
   }
 
  private:
+  static std::vector<int32_t> ids_of(const std::string& file) {
+    std::ifstream in(file);
+    return {std::istream_iterator<int32_t>(in), {}};
+  }
   double best(const std::function<void(int)>& body) {
     double seconds = 1e9;
     for (int i = 0; i < 7; ++i) {

@@ -1,4 +1,4 @@
-"""Transformers' side of the inference benchmark in bf16: prefill and decode of the protocol of bench_llm.cc."""
+"""Transformers' side of the inference benchmarks: the protocol of bench_device.cc, prefill and decode as in bench_llm.cc."""
 
 import argparse
 import json
@@ -13,25 +13,36 @@ class Side:
     def __init__(self, args):
         torch.set_num_threads(args.threads)
         begin = time.perf_counter()
-        self.model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.bfloat16).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, args.dtype)).to(args.device).eval()
         print(json.dumps({"load_seconds": time.perf_counter() - begin}), flush=True)
 
     def tokens(self, count):
-        generator = torch.Generator().manual_seed(1)
-        return torch.randint(500, self.model.config.vocab_size - 500, (1, count), generator=generator)
+        return ((torch.arange(count) * 7919 + 13) % self.model.config.vocab_size).unsqueeze(0).to(self.model.device)
 
     def prefill(self, count):
+        count = int(count)
         ids = self.tokens(count)
         begin = time.perf_counter()
-        self.model(ids, logits_to_keep=1)
+        self.model(ids, logits_to_keep=1).logits.float().cpu()
         return {"seconds": time.perf_counter() - begin, "tokens": count}
 
     def decode(self, context, steps):
-        out = self.model(self.tokens(context), logits_to_keep=1, use_cache=True)
+        steps = int(steps)
+        out = self.model(self.tokens(int(context)), logits_to_keep=1, use_cache=True)
+        last, ids = out.logits[:, -1:].argmax(-1), []
         begin = time.perf_counter()
         for _ in range(steps):
-            out = self.model(out.logits[:, -1:].argmax(-1), past_key_values=out.past_key_values, use_cache=True)
-        return {"seconds": time.perf_counter() - begin, "tokens": steps}
+            ids.append(last.item())
+            out = self.model(last, past_key_values=out.past_key_values, use_cache=True)
+            last = out.logits[:, -1:].argmax(-1)
+        last.item()
+        return {"seconds": time.perf_counter() - begin, "tokens": steps, "ids": ids}
+
+    greedy = decode
+
+    def logits(self, count, file):
+        self.model(self.tokens(int(count))).logits.float().cpu().numpy().tofile(file)
+        return {"tokens": int(count)}
 
 
 @torch.inference_mode()
@@ -39,12 +50,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="bfloat16")
     side = Side(parser.parse_args())
     for line in sys.stdin:
         name, *rest = line.split()
         if name == "quit":
             break
-        print(json.dumps(getattr(side, name)(*map(int, rest))), flush=True)
+        print(json.dumps(getattr(side, name)(*rest)), flush=True)
     print(json.dumps({}), flush=True)
 
 

@@ -5,6 +5,7 @@
 #include <bit>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "kernels/paged_attention/kv_pool.h"
 #include "kernels/simd.h"
@@ -35,11 +36,24 @@ DEEPSEEK_VECTOR_CLONES void scale(float* x, float by, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] *= by;
 }
 
+// NaN is passed over.
+DEEPSEEK_VECTOR_CLONES float largest_of(const float* x, int64_t n) {
+  float most[16];
+  std::fill_n(most, 16, -std::numeric_limits<float>::infinity());
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int64_t j = 0; j < 16; ++j) most[j] = x[i + j] > most[j] ? x[i + j] : most[j];
+  }
+  for (; i < n; ++i) most[0] = x[i] > most[0] ? x[i] : most[0];
+  return *std::max_element(most, most + 16);
+}
+
 }  // namespace
 
 void softmax_row(float* x, int64_t n) {
-  if (n == 0) return;
-  scale(x, 1.0f / exponentials(x, *std::max_element(x, x + n), n), n);
+  const float sum = exponentials(x, largest_of(x, n), n);
+  if (sum > 0) return scale(x, 1.0f / sum, n);
+  for (int64_t i = 0; i < n; ++i) x[i] = x[i] != x[i] ? 1.0f : 0.0f;
 }
 
 base::Result<std::optional<SelectionOptions>> selection_named(const std::string& text) {

@@ -46,7 +46,8 @@ class TileSelection {
   std::vector<int32_t> chosen_, boundary_;
 };
 
-/// x[i] = e^(x[i] - max x), divided by their sum. [n]
+/// x[i] = e^(x[i] - max x), divided by their sum. [n] Where some are NaN or infinity, these become 1 and the others 0, so that such keys are
+/// read and show.
 void softmax_row(float* x, int64_t n);
 
 }  // namespace deepseek::kernels
