@@ -45,14 +45,14 @@ const std::string kModels = DEEPSEEK_SOURCE_DIR "/tests/golden/models/";
 // Keys, values and probabilities are bf16 in the engine's cache: each is off by up to 2^-9 of itself, a logit by some of these.
 constexpr double kCacheRounding = 0.03;
 
-std::unique_ptr<FusedModel> open(const std::string& path, int threads = 2, int64_t cache_tokens = 4096,
-                                 kernels::KvType type = kernels::KvType::kBF16) {
+std::unique_ptr<FusedModel> open(const std::string& path, int threads = 2, int64_t cache_tokens = 4096, kernels::KvType type = kernels::KvType::kBF16,
+                                 std::optional<kernels::SelectionOptions> selection = {}) {
   auto team = std::make_shared<hardware::Team>(threads);
   auto checkpoint = models::DecoderCheckpoint::open(path);
   EXPECT_TRUE(checkpoint);
   auto weights = pack_checkpoint(*checkpoint, *team);
   EXPECT_TRUE(weights) << (weights ? "" : weights.error().message);
-  auto model = FusedModel::create(std::move(*weights), team, {cache_tokens, type});
+  auto model = FusedModel::create(std::move(*weights), team, {cache_tokens, type, selection});
   EXPECT_TRUE(model);
   return std::move(*model);
 }
@@ -164,13 +164,59 @@ TEST_P(TinyModel, LossesAreThoseOfTheLogits) {
   EXPECT_EQ(losses->back(), 0.0f);
 }
 
+std::vector<int32_t> words(int64_t count) {
+  std::vector<int32_t> out;
+  for (int64_t i = 0; i < count; ++i) out.push_back(static_cast<int32_t>(i * i % 251));
+  return out;
+}
+
+TEST_P(TinyModel, SelectingAllKeysChangesNothing) {
+  const auto dense = open(kModels + GetParam()), sparse = open(kModels + GetParam(), 2, 4096, kernels::KvType::kBF16, kernels::SelectionOptions{.mode = kernels::SelectionOptions::Mode::kRatio, .ratio = 1, .dense_below = 0});
+  for (const int64_t length : {1, 63, 64, 65, 200, 250}) {
+    CachedSequence a, b;
+    const auto ids = words(length);
+    auto expected = feed(*dense, a, ids, true), got = feed(*sparse, b, ids, true);
+    EXPECT_LT(models::relative_error(tensor(got, length), tensor(expected, length)), 0.005) << length;
+    for (int i = 0; i < 3; ++i) {
+      auto next = feed(*dense, a, {7}), other = feed(*sparse, b, {7});
+      EXPECT_LT(models::relative_error(tensor(other, 1), tensor(next, 1)), 0.005) << length << " and " << i;
+    }
+    dense->truncate(a, 0);
+    sparse->truncate(b, 0);
+  }
+  EXPECT_EQ(sparse->share_of_keys_read(), 1.0);
+  EXPECT_EQ(dense->share_of_keys_read(), 1.0);
+}
+
+TEST_P(TinyModel, ASelectionReadsLessAndIsTheSameInAnyPieces) {
+  const kernels::SelectionOptions options{.mode = kernels::SelectionOptions::Mode::kRatio, .ratio = 0.3f, .dense_below = 0};
+  const auto model = open(kModels + GetParam(), 2, 4096, kernels::KvType::kBF16, options);
+  const auto ids = words(256);
+  CachedSequence whole, pieces, forgotten;
+  const auto expected = feed(*model, whole, ids);
+  EXPECT_LT(model->share_of_keys_read(), 1.0);
+  EXPECT_GT(model->share_of_keys_read(), 0.3);
+  std::vector<float> got;
+  for (size_t at = 0; at < ids.size(); at += 64) got = feed(*model, pieces, {ids.begin() + static_cast<std::ptrdiff_t>(at), ids.begin() + static_cast<std::ptrdiff_t>(at) + 64});
+  EXPECT_EQ(got, expected);
+  // What was written over has left no summary behind.
+  feed(*model, forgotten, words(150));
+  model->truncate(forgotten, 0);
+  feed(*model, forgotten, std::vector<int32_t>(200, 3));
+  model->truncate(forgotten, 30);
+  model->truncate(forgotten, 0);
+  EXPECT_EQ(feed(*model, forgotten, ids), expected);
+}
+
 TEST_P(TinyModel, AStepTakesNothingFromTheHeap) {
   if (!kCounts) GTEST_SKIP() << "a sanitizer counts for itself";
-  for (const auto type : {kernels::KvType::kBF16, kernels::KvType::kInt8}) {
-    const auto model = open(kModels + GetParam(), 2, 4096, type);
+  using Selection = std::optional<kernels::SelectionOptions>;
+  const Selection some = kernels::SelectionOptions{.mode = kernels::SelectionOptions::Mode::kTopP, .least = 16, .dense_below = 0};
+  for (const auto& [type, selection] : {std::pair{kernels::KvType::kBF16, Selection()}, {kernels::KvType::kInt8, Selection()}, {kernels::KvType::kBF16, some}}) {
+    const auto model = open(kModels + GetParam(), 2, 4096, type, selection);
     CachedSequence one, two;
     // Room for what grows with the positions: pages of the sequences, and the scratch of each thread.
-    feed(*model, one, std::vector<int32_t>(70, 5));
+    feed(*model, one, words(selection ? 200 : 70));
     feed(*model, two, std::vector<int32_t>(3, 7));
     const int32_t token[] = {9};
     const SequenceInput inputs[] = {{&one, token}, {&two, token}};

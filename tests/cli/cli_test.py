@@ -95,6 +95,9 @@ class Requests(Case):
     def test_a_type_of_cache_that_is_not_there(self):
         self.refused(run("generate", "--model", MODEL, "--prompt", "x", "--kv_cache", "int4"), "use bf16 or int8")
         self.refused(run("eval", "--model", MODEL, "--text", "x", "--device", "cuda", "--kv_cache", "int8"), "is for --device cpu")
+        for attention, reason in (("sparse", "use dense, dsa"), ("dsa:ratio=0", "above 0, up to 1"), ("dsa:ratio=1.5", "above 0, up to 1"), ("dsa:top_k=0", "a whole number from 1"), ("dsa:top_p=x", "use dense, dsa")):
+            self.refused(run("generate", "--model", MODEL, "--prompt", "x", "--attention", attention), reason)
+        self.refused(run("generate", "--model", MODEL, "--prompt", "x", "--device", "cuda", "--attention", "dsa"), "is for --device cpu")
 
     def test_options_take_underscores_and_dashes(self):
         for option in ("--max_new_tokens", "--max-new-tokens"):
@@ -257,6 +260,25 @@ class Generation(Case):
         arguments = ["generate", "--model", target, "--prompt", "hello", "--max_new_tokens", "2"]
         self.refused(run(*arguments, "--context", "2000000000"), "lower --context to ")
         self.assertIn("memory holds a context of ", run(*arguments).stderr)
+
+    def test_attention_over_chosen_keys(self):
+        target = self.folder / "long"
+        shutil.copytree(MODEL, target)
+        config = json.loads((target / "config.json").read_text())
+        config["max_position_embeddings"] = 4096
+        (target / "config.json").write_text(json.dumps(config))
+        (self.folder / "text.txt").write_text("".join(f"Bond {i} pays {i * i % 97} a year. " for i in range(100)))
+        arguments = ["eval", "--model", target, "--reference", target, "--text", self.folder / "text.txt", "--window", "4096", "--json"]
+        out = json.loads(self.done(run(*arguments, "--attention", "dsa:ratio=0.3")))
+        self.assertGreater(out["keys_read"], 0.3)
+        self.assertLess(out["keys_read"], 0.8)  # the first 1,024 positions read all
+        self.assertGreater(out["kl"], 0)
+        self.assertGreater(out["agreement"], 0.5)  # weights are random
+        whole = json.loads(self.done(run(*arguments, "--attention", "dsa:ratio=1")))
+        self.assertEqual(whole["keys_read"], 1)
+        self.assertLess(whole["kl"], 1e-4)
+        self.assertLess(whole["kl"], out["kl"])
+        self.assertNotIn("keys_read", json.loads(self.done(run(*arguments))))
 
     def test_a_cache_in_int8(self):
         text = self.done(run("generate", "--model", MODEL, "--prompt", "abc", "--max_new_tokens", "8", "--kv_cache", "int8"))

@@ -129,6 +129,7 @@ void PagedAttention::plan(std::span<const AttentionSequence> sequences, const Kv
   group_ = options.heads / kv_heads_;
   dim_ = pool.head_dim();
   width_ = pool.width();
+  most_tiles_ = static_cast<size_t>(pool.pages() * kPageTiles);
   items_.clear();
   filled_.clear();
   used_choosers_ = 0;
@@ -197,8 +198,13 @@ void PagedAttention::plan_queries(int64_t index, bool selects) {
       chooser.sequence = index;
       chooser.head = head;
       chooser.pages = full_pages(sequence.begin + sequence.count - 1);
-      const auto tiles = static_cast<size_t>(chooser.pages * kPageTiles);
+      // Room for as many pages again, so that it seldom grows with a sequence.
+      const auto tiles = std::bit_ceil(static_cast<size_t>(chooser.pages * kPageTiles));
       if (chooser.estimates.size() < static_cast<size_t>(queries) * tiles) chooser.estimates.resize(static_cast<size_t>(queries) * tiles);
+      if (chooser.readers.size() < most_tiles_) {
+        chooser.readers.resize(most_tiles_);
+        chooser.list.reserve(most_tiles_);
+      }
     }
     for (int64_t at = 0; at < queries; at += kMostQueries) {
       const int64_t count = std::min(kMostQueries, queries - at);
@@ -237,10 +243,6 @@ void PagedAttention::choose(int64_t index) {
   Chooser& chooser = choosers_[static_cast<size_t>(index)];
   const auto& sequence = sequences_[static_cast<size_t>(chooser.sequence)];
   const int64_t end = sequence.begin + sequence.count, tiles = (end - 1) / kKeyTile + 1, estimated = chooser.pages * kPageTiles;
-  if (chooser.readers.size() < static_cast<size_t>(tiles)) {
-    chooser.readers.resize(static_cast<size_t>(tiles));
-    chooser.list.reserve(static_cast<size_t>(tiles));
-  }
   std::fill_n(chooser.readers.begin(), tiles, uint16_t{0});
   for (int64_t token = 0; token < sequence.count; ++token) {
     const int64_t position = sequence.begin + token, full = full_pages(position) * kPageTiles;
@@ -354,8 +356,8 @@ std::span<const float> PagedAttention::block_shares(const AttentionKernel& kerne
   const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
   const auto tiles = static_cast<size_t>(end * kPageTiles);
   if (scratch.shares.size() < tiles) {
-    scratch.shares.resize(tiles);
-    scratch.some_shares.resize(tiles);
+    scratch.shares.resize(std::bit_ceil(tiles));
+    scratch.some_shares.resize(std::bit_ceil(tiles));
   }
   float *total = scratch.shares.data(), *some = scratch.some_shares.data();
   for (int64_t begin = 0; begin < count; begin += kEstimatedTogether) {

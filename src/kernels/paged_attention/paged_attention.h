@@ -153,6 +153,7 @@ class PagedAttention {
   std::vector<Chooser> choosers_;  // the first used_choosers_ count
   size_t used_choosers_ = 0;
   std::vector<int32_t> filled_;  // pages that are full now
+  size_t most_tiles_ = 0;        // of the pool
   int64_t merges_ = 0, parts_ = 1, kv_heads_ = 1, group_ = 1, dim_ = 0, width_ = 0;
   std::vector<float> parts_out_, parts_state_;  // [item][queries][width], [item][queries][best, sum]
 };

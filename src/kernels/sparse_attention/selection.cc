@@ -93,9 +93,10 @@ TileBudget budget_of(const SelectionOptions& o, int64_t tiles, int64_t always, f
 std::span<const int32_t> TileSelection::choose(std::span<const float> importance, const TileBudget& budget) {
   const size_t n = importance.size();
   if (bucket_.size() < n) {
-    bucket_.resize(n);
-    chosen_.resize(n);
-    boundary_.resize(n);
+    const size_t room = std::bit_ceil(n);
+    bucket_.resize(room);
+    chosen_.resize(room);
+    boundary_.resize(room);
   }
   const auto most = static_cast<size_t>(std::clamp<int64_t>(budget.most, 0, static_cast<int64_t>(n)));
   const auto least = std::min(static_cast<size_t>(std::max<int64_t>(budget.least, 0)), most);
