@@ -6,7 +6,7 @@ PYTHON = .venv/bin/python
 GEMMA_HF = .cache/gemma-hf
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build test models demo bench bench-finetune bench-peft bench-curriculum bench-llm bench-programs asan fuzz lint docs install
+.PHONY: help setup build test models demo bench bench-finetune bench-peft bench-curriculum bench-llm bench-dsa bench-device bench-programs asan fuzz lint docs install
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
@@ -40,6 +40,10 @@ bench-peft: models bench-programs $(GEMMA_HF)/bf16/config.json ## adapters in bo
 bench-llm: models bench-programs $(GEMMA_HF)/bf16/config.json ## inference beside llama.cpp (builds it once)
 	@tools/setup_llama
 	@$(PYTHON) bench/llm_bench.py --model "$$($(BUILD)/bin/deepseek-cli pull gemma-3-270m --quiet)" --tokenizer $(GEMMA_HF)/bf16/tokenizer.json
+bench-dsa: models bench-programs $(GEMMA_HF)/bf16/config.json ## sparse attention beside torch and dense, and what it costs
+	@$(PYTHON) bench/dsa_bench.py --model $(GEMMA_HF)/bf16
+bench-device: build bench-programs ## a model on a GPU beside Transformers
+	@$(PYTHON) bench/device_bench.py
 bench-curriculum: models ## curriculum beside random order, three seeds
 	@$(PYTHON) bench/curriculum_bench.py
 
