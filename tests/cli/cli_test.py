@@ -267,11 +267,11 @@ class Generation(Case):
         config = json.loads((target / "config.json").read_text())
         config["max_position_embeddings"] = 4096
         (target / "config.json").write_text(json.dumps(config))
-        (self.folder / "text.txt").write_text("".join(f"Bond {i} pays {i * i % 97} a year. " for i in range(100)))
+        (self.folder / "text.txt").write_text("".join(f"Bond {i} pays {i * i % 97} a year. " for i in range(150)))
         arguments = ["eval", "--model", target, "--reference", target, "--text", self.folder / "text.txt", "--window", "4096", "--json"]
         out = json.loads(self.done(run(*arguments, "--attention", "dsa:ratio=0.3")))
         self.assertGreater(out["keys_read"], 0.3)
-        self.assertLess(out["keys_read"], 0.8)  # the first 1,024 positions read all
+        self.assertLess(out["keys_read"], 0.9)  # the first 2,048 positions read all
         self.assertGreater(out["kl"], 0)
         self.assertGreater(out["agreement"], 0.5)  # weights are random
         whole = json.loads(self.done(run(*arguments, "--attention", "dsa:ratio=1")))

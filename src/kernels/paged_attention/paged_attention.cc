@@ -72,6 +72,11 @@ void choose_tiles(const SelectionOptions& options, TileSelection& selection, std
   for (const int32_t tile : selection.choose(rest, budget_of(options, visible, visible - count + 1, always))) each(tile + 1);
 }
 
+// Positions up to which the budget holds all keys, or a selection costs more than it saves.
+int64_t read_whole_below(const SelectionOptions& options) {
+  return options.mode == SelectionOptions::Mode::kTopK ? std::max(options.dense_below, options.top_k) : options.dense_below;
+}
+
 // What an estimate reads of a query x: [2][width] bf16, x and its squares.
 void set_estimator(uint16_t* to, int64_t d, int64_t width, float value, float square) {
   to[d] = f32_to_bf16(value);
@@ -137,7 +142,7 @@ void PagedAttention::plan(std::span<const AttentionSequence> sequences, const Kv
   for (size_t s = 0; s < sequences_.size(); ++s) {
     const auto& sequence = sequences_[s];
     const auto index = static_cast<int64_t>(s);
-    const bool selects = options.selection != nullptr && sequence.begin + sequence.count > std::max(options.selection->dense_below, 2 * kPageTokens);
+    const bool selects = options.selection != nullptr && sequence.begin + sequence.count > std::max(read_whole_below(*options.selection), 2 * kPageTokens);
     for (int64_t p = sequence.begin / kPageTokens; options.selection != nullptr && p < (sequence.begin + sequence.count) / kPageTokens; ++p) {
       filled_.push_back(sequence.pages[static_cast<size_t>(p)]);
     }
@@ -247,6 +252,7 @@ void PagedAttention::choose(int64_t index) {
   for (int64_t token = 0; token < sequence.count; ++token) {
     const int64_t position = sequence.begin + token, full = full_pages(position) * kPageTiles;
     const auto bit = static_cast<uint16_t>(1u << token);
+    for (int64_t tile = 0; position < read_whole_below(*options_.selection) && tile < candidates(position); ++tile) chooser.readers[static_cast<size_t>(tile)] |= bit;
     // The mean share over the heads.
     float* mean = chooser.estimates.data() + token * group_ * estimated;
     for (int64_t h = 0; h < group_; ++h) {
@@ -388,7 +394,9 @@ TileCount PagedAttention::attend_blocks(const Item& item, const AttentionKernel&
   for (QueryTile& t : tiles) {
     const int64_t first = t.last[0], last = t.last[t.count - 1];
     scratch.list.clear();
-    if (candidates(first) > 0) {
+    if (last < read_whole_below(*options_.selection)) {
+      for (int64_t tile = 0; tile < candidates(first); ++tile) scratch.list.push_back(static_cast<int32_t>(tile));
+    } else if (candidates(first) > 0) {
       const auto shares = block_shares(kernel, pool, layer, item, token, t.count, full_pages(first), q, scratch);
       choose_tiles(*options_.selection, scratch.selection, shares, first, last, [&](int64_t tile) { scratch.list.push_back(static_cast<int32_t>(tile)); });
     }

@@ -304,6 +304,21 @@ TEST_P(EveryKernel, PiecesOfWholeBlocksGiveTheSameBits) {
   for (size_t i = 0; i < pieces.size(); ++i) ASSERT_EQ(pieces[i], whole[i]) << "row " << i / 64;
 }
 
+TEST_P(EveryKernel, TheFirstPositionsReadAllInAnyPieces) {
+  Marked world(1);
+  SelectionOptions options = ratio(0.1f);
+  options.dense_below = kLength - 32;  // where a block ends
+  const auto q = world.draw(60 * kDim, 1.0f);
+  const auto whole = run(GetParam(), world, {{60}, {1, 0.05f, 0.0f, 0, &options}, 1}, q);
+  for (const int64_t t : {0, 20, 27}) EXPECT_EQ(static_cast<int64_t>(tiles_read(&whole[static_cast<size_t>(t * kDim)]).size()), (kLength - 60 + t) / kKeyTile + 1) << t;
+  EXPECT_LT(tiles_read(&whole[static_cast<size_t>(59 * kDim)]).size(), 30u);
+  for (const int64_t t : {25, 27, 28, 40}) {
+    world.sequences[0].length = kLength - 60 + t + 1;
+    const auto alone = run(GetParam(), world, {{1}, {1, 0.05f, 0.0f, 0, &options}, 1}, {q.begin() + t * kDim, q.begin() + (t + 1) * kDim});
+    EXPECT_EQ(tiles_read(alone.data()).size() > 200, t < 28) << t;
+  }
+}
+
 TEST_P(EveryKernel, FewTogetherReadWhatEachReadsAlone) {
   Marked world(4, 2);
   const SelectionOptions options = ratio(0.2f);

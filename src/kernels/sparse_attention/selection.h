@@ -20,7 +20,7 @@ struct SelectionOptions {
   float top_p = 0.95f;         ///< kTopP: the estimated share of attention that is kept; a diffuse row keeps more keys than a peaked one
   int64_t least = 512;         ///< kTopP: keys, at least
   float most = 1.0f;           ///< kTopP: share of the keys, at most
-  int64_t dense_below = 1024;  ///< a sequence of fewer positions is read whole
+  int64_t dense_below = 2048;  ///< the first so many positions read all keys before them: choosing costs as much as it saves there
 };
 /// "dense" is nothing; "dsa" the defaults; "dsa:ratio=0.4", "dsa:top_k=2048" and "dsa:top_p=0.95" one of the modes. Errors: another text, a
 /// number outside its range.
