@@ -1,0 +1,308 @@
+#include "kernels/sparse_attention/dynamic_attention.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/elementwise/tensor_rows.h"
+#include "kernels/sparse_attention/block_product.h"
+#include "kernels/sparse_attention/row_selection.h"
+
+namespace deepseek::kernels {
+namespace {
+
+constexpr int64_t kQueries = 48;  // of a tile: a multiple of the product's 6 rows; with 2,048 keys 384 KiB, which the second cache holds
+constexpr int64_t kPanel = 64;    // keys side by side in the transposed copy of k
+constexpr int64_t kParts = 8;     // of the backward pass for each batch, so that few key heads occupy many threads too
+
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+struct Shape {
+  int64_t batch, heads, kv_heads, queries, keys, dim, width;  // width: dim as the products need it
+  explicit Shape(const at::Tensor& q, const at::Tensor& k)
+      : batch(q.size(0)), heads(q.size(1)), kv_heads(k.size(1)), queries(q.size(2)), keys(k.size(2)), dim(q.size(3)), width(round_up(dim, kProductLanes)) {}
+  [[nodiscard]] int64_t group() const { return heads / kv_heads; }
+  [[nodiscard]] int64_t blocks() const { return (queries + kQueries - 1) / kQueries; }
+  [[nodiscard]] int64_t padded_keys() const { return round_up(keys, kPanel); }
+};
+
+// Rows [first, first + count) of x [rows, dim] in f32 with `width` columns, zeros behind.
+void load_rows(const at::Tensor& x, int64_t first, int64_t count, int64_t width, float* to) {
+  const int64_t dim = x.size(-1);
+  with_element_type(x, [&](auto* type) {
+    for (int64_t r = 0; r < count; ++r) {
+      load_row(data_of<std::remove_pointer_t<decltype(type)>>(x) + (first + r) * dim, to + r * width, dim);
+      std::fill(to + r * width + dim, to + (r + 1) * width, 0.0f);
+    }
+  });
+}
+
+void store_rows(const float* from, int64_t width, int64_t first, int64_t count, const at::Tensor& x) {
+  with_element_type(x, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    for (int64_t r = 0; r < count; ++r) store_row(from + r * width, data_of<T>(x) + (first + r) * x.size(-1), x.size(-1));
+  });
+}
+
+// All rows of x [batch, kv_heads, keys, dim] in f32: [batch * kv_heads * keys, width].
+std::vector<float> plain_copy(const at::Tensor& x, const Shape& s) {
+  const int64_t rows = s.batch * s.kv_heads * s.keys;
+  std::vector<float> copy(static_cast<size_t>(rows * s.width));
+  at::parallel_for(0, rows, 256, [&](int64_t from, int64_t to) { load_rows(x, from, to - from, s.width, copy.data() + from * s.width); });
+  return copy;
+}
+
+// x transposed in panels of kPanel keys: [batch * kv_heads, panels, dim, kPanel], zeros behind the last key.
+std::vector<float> panel_copy(const at::Tensor& x, const Shape& s) {
+  const int64_t panels = s.padded_keys() / kPanel, size = s.dim * kPanel;
+  std::vector<float> copy(static_cast<size_t>(s.batch * s.kv_heads * panels * size));
+  at::parallel_for(0, s.batch * s.kv_heads * panels, 1, [&](int64_t from, int64_t to) {
+    std::vector<float> rows(static_cast<size_t>(kPanel * s.width));
+    for (int64_t p = from; p < to; ++p) {
+      const int64_t head = p / panels, first = p % panels * kPanel, count = std::min(kPanel, s.keys - first);
+      load_rows(x, head * s.keys + first, count, s.width, rows.data());
+      for (int64_t d = 0; d < s.dim; ++d) {
+        for (int64_t j = 0; j < count; ++j) copy[static_cast<size_t>(p * size + d * kPanel + j)] = rows[static_cast<size_t>(j * s.width + d)];
+      }
+    }
+  });
+  return copy;
+}
+
+// A block of queries of one head.
+struct Tile {
+  int64_t head, first, rows, visible, columns;  // head: of all batches; visible: keys that its last query sees; columns: those computed
+  Tile(const Shape& s, const DynamicAttentionOptions& o, int64_t head_index, int64_t block)
+      : head(head_index), first(block * kQueries), rows(std::min(kQueries, s.queries - first)),
+        visible(o.causal ? s.keys - s.queries + first + rows : s.keys), columns(round_up(visible, kProductLanes)) {}
+  [[nodiscard]] int64_t seen_by(int64_t row, bool causal) const { return causal ? visible - (rows - 1 - row) : visible; }
+};
+
+// tile [rows, padded keys] = a [rows, width] times the panels of one key head.
+void scores(const float* a, const float* panels, const Shape& s, const Tile& tile, float* out) {
+  for (int64_t first = 0; first < tile.columns; first += kPanel) {
+    multiply({.a = a, .a_row = s.width, .b = panels + first * s.dim, .b_row = kPanel, .c = out + first, .c_row = s.padded_keys(), .rows = tile.rows,
+              .depth = s.dim, .columns = std::min(kPanel, tile.columns - first)});
+  }
+}
+
+// out [rows, width] = weights [rows, padded keys] times rows of one key head.
+void weighted(const float* weights, const float* rows, const Shape& s, const Tile& tile, float* out) {
+  multiply({.a = weights, .a_row = s.padded_keys(), .b = rows, .b_row = s.width, .c = out, .c_row = s.width, .rows = tile.rows, .depth = tile.visible,
+            .columns = s.width});
+}
+
+// gradient [keys, width] += weights transposed times a [rows, width].
+void gather(const float* weights, const float* a, const Shape& s, const Tile& tile, float* gradient) {
+  multiply({.a = weights, .a_row = 1, .a_depth = s.padded_keys(), .b = a, .b_row = s.width, .c = gradient, .c_row = s.width, .rows = tile.visible,
+            .depth = tile.rows, .columns = s.width, .add = true});
+}
+
+double scale_of(const DynamicAttentionOptions& o, int64_t dim) { return o.scale.value_or(1.0 / std::sqrt(static_cast<double>(dim))); }
+
+KeptScores choose(const float* x, int64_t n, const RowFacts& facts, const DynamicAttentionOptions& o, float scale, std::vector<float>& weights) {
+  using Mode = DynamicAttentionOptions::Mode;
+  if (o.mode != Mode::kTopP) {
+    const double wanted = o.mode == Mode::kRatio ? static_cast<double>(n) * o.value : o.value;
+    return largest_scores(x, n, std::clamp<int64_t>(static_cast<int64_t>(wanted), 1, n), facts);
+  }
+  if (o.value >= 1) return {facts.smallest, n};
+  weights.resize(static_cast<size_t>(n));
+  const float total = exponentials(x, facts.largest, scale, weights.data(), n);
+  return scores_of_mass(x, weights.data(), n, std::min(o.least, n), static_cast<float>(o.value) * total, facts);
+}
+
+class Forward {
+ public:
+  Forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionOptions& o, DynamicAttentionResult& result)
+      : q_(q), s_(q, k), o_(o), scale_(static_cast<float>(scale_of(o, s_.dim))), keys_(panel_copy(k, s_)), values_(plain_copy(v, s_)), result_(result) {}
+
+  void run() {
+    const int64_t blocks = s_.blocks();
+    at::parallel_for(0, s_.batch * s_.heads * blocks, 1, [&](int64_t from, int64_t to) {
+      std::vector<float> tile(static_cast<size_t>(kQueries * s_.padded_keys())), a(static_cast<size_t>(kQueries * s_.width)), out(a.size()), weights;
+      for (int64_t t = from; t < to; ++t) {
+        // From both ends in turn: under a causal mask late blocks cost more, and each thread gets neighbours.
+        const int64_t i = t % blocks, block = i % 2 == 0 ? i / 2 : blocks - 1 - i / 2;
+        one({s_, o_, t / blocks, block}, tile.data(), a.data(), out.data(), weights);
+      }
+    });
+  }
+
+ private:
+  void one(const Tile& tile, float* x, float* a, float* out, std::vector<float>& weights) {
+    const int64_t kv = tile.head / s_.group(), at = tile.head * s_.queries + tile.first;
+    load_rows(q_, at, tile.rows, s_.width, a);
+    scores(a, keys_.data() + kv * s_.padded_keys() * s_.dim, s_, tile, x);
+    float factor[kQueries];
+    for (int64_t r = 0; r < tile.rows; ++r) factor[r] = row(x + r * s_.padded_keys(), tile.seen_by(r, o_.causal), tile.columns, at + r, weights);
+    weighted(x, values_.data() + kv * s_.keys * s_.width, s_, tile, out);
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      for (int64_t d = 0; d < s_.width; ++d) out[r * s_.width + d] = factor[r] == 0 ? 0 : out[r * s_.width + d] * factor[r];
+    }
+    store_rows(out, s_.width, at, tile.rows, result_.out);
+  }
+
+  // Scores become weights; returns what the weighted values are to be multiplied with.
+  float row(float* x, int64_t n, int64_t columns, int64_t index, std::vector<float>& weights) {
+    const RowFacts facts = facts_of(x, n);
+    KeptScores kept;
+    float lse = std::numeric_limits<float>::quiet_NaN(), factor = lse;
+    if (facts.has_nan || facts.largest == std::numeric_limits<float>::infinity()) {
+      std::fill(x, x + columns, 0.0f);
+    } else if (facts.largest == -std::numeric_limits<float>::infinity()) {
+      std::fill(x, x + columns, 0.0f);
+      lse = facts.largest;
+      factor = 0;
+    } else {
+      kept = choose(x, n, facts, o_, scale_, weights);
+      const float sum = kept_exponentials(x, n, kept, facts.largest, scale_);
+      std::fill(x + n, x + columns, 0.0f);
+      lse = facts.largest * scale_ + std::log(sum);
+      factor = 1 / sum;
+    }
+    data_of<float>(result_.rows.log_sum_exp)[index] = lse;
+    data_of<float>(result_.rows.threshold)[index] = kept.threshold;
+    data_of<int32_t>(result_.rows.equal_before)[index] = static_cast<int32_t>(kept.equal_before);
+    return factor;
+  }
+
+  const at::Tensor& q_;
+  Shape s_;
+  const DynamicAttentionOptions& o_;
+  float scale_;
+  std::vector<float> keys_, values_;
+  DynamicAttentionResult& result_;
+};
+
+struct Scratch {
+  std::vector<float> p, g, q, d, dq;
+  explicit Scratch(const Shape& s)
+      : p(static_cast<size_t>(kQueries * s.padded_keys())), g(p.size()), q(static_cast<size_t>(kQueries * s.width)), d(q.size()), dq(q.size()) {}
+};
+
+// Each part sums the gradients of k and v over its blocks in order, then the parts are summed in order: threads change nothing.
+class Backward {
+ public:
+  Backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionRows& rows,
+           const DynamicAttentionOptions& o)
+      : d_out_(d_out), q_(q), s_(q, k), rows_(rows), o_(o), scale_(static_cast<float>(scale_of(o, s_.dim))), key_panels_(panel_copy(k, s_)),
+        value_panels_(panel_copy(v, s_)), keys_(plain_copy(k, s_)) {}
+
+  void run(DynamicAttentionGradients& out) {
+    const int64_t heads = s_.batch * s_.kv_heads, parts = std::clamp<int64_t>(kParts / s_.kv_heads, 1, s_.group() * s_.blocks()), size = s_.keys * s_.width;
+    std::vector<float> dk(static_cast<size_t>(heads * parts * size)), dv(dk.size());
+    at::parallel_for(0, heads * parts, 1, [&](int64_t from, int64_t to) {
+      Scratch scratch(s_);
+      for (int64_t t = from; t < to; ++t) {
+        for (int64_t b = t % parts; b < s_.group() * s_.blocks(); b += parts) {
+          const Tile tile(s_, o_, t / parts * s_.group() + b / s_.blocks(), b % s_.blocks());
+          one(tile, t / parts, scratch, dk.data() + t * size, dv.data() + t * size, out.dq);
+        }
+      }
+    });
+    at::parallel_for(0, heads, 1, [&](int64_t from, int64_t to) {
+      for (int64_t h = from; h < to; ++h) {
+        for (auto* sum : {&dk, &dv}) {
+          float* first = sum->data() + h * parts * size;
+          for (int64_t p = 1; p < parts; ++p) add_row(first, first + p * size, size);
+          store_rows(first, s_.width, h * s_.keys, s_.keys, sum == &dk ? out.dk : out.dv);
+        }
+      }
+    });
+  }
+
+ private:
+  void one(const Tile& tile, int64_t kv, Scratch& x, float* dk, float* dv, const at::Tensor& dq) {
+    const int64_t at = tile.head * s_.queries + tile.first, panels = kv * s_.padded_keys() * s_.dim, stride = s_.padded_keys();
+    load_rows(q_, at, tile.rows, s_.width, x.q.data());
+    load_rows(d_out_, at, tile.rows, s_.width, x.d.data());
+    scores(x.q.data(), key_panels_.data() + panels, s_, tile, x.p.data());
+    scores(x.d.data(), value_panels_.data() + panels, s_, tile, x.g.data());
+    for (int64_t r = 0; r < tile.rows; ++r) row(x.p.data() + r * stride, x.g.data() + r * stride, tile.seen_by(r, o_.causal), tile.columns, at + r);
+    gather(x.p.data(), x.d.data(), s_, tile, dv);
+    gather(x.g.data(), x.q.data(), s_, tile, dk);
+    weighted(x.g.data(), keys_.data() + kv * s_.keys * s_.width, s_, tile, x.dq.data());
+    store_rows(x.dq.data(), s_.width, at, tile.rows, dq);
+  }
+
+  // p: scores become probabilities; g: their gradient becomes that of the scores.
+  void row(float* p, float* g, int64_t n, int64_t columns, int64_t index) const {
+    const float lse = data_of<float>(rows_.log_sum_exp)[index];
+    if (!std::isfinite(lse)) {
+      const float value = std::isnan(lse) ? lse : 0.0f;
+      std::fill(p, p + n, value);
+      std::fill(g, g + n, value);
+    } else {
+      const KeptScores kept{data_of<float>(rows_.threshold)[index], data_of<int32_t>(rows_.equal_before)[index]};
+      kept_exponentials(p, n, kept, lse / scale_, scale_);
+      score_gradient(p, sum_of_products(p, g, n), scale_, g, n);
+    }
+    std::fill(p + n, p + columns, 0.0f);
+    std::fill(g + n, g + columns, 0.0f);
+  }
+
+  const at::Tensor &d_out_, &q_;
+  Shape s_;
+  const DynamicAttentionRows& rows_;
+  const DynamicAttentionOptions& o_;
+  float scale_;
+  std::vector<float> key_panels_, value_panels_, keys_;
+};
+
+}  // namespace
+
+DynamicAttentionOptions::Mode dynamic_attention_mode(std::string_view name) {
+  using Mode = DynamicAttentionOptions::Mode;
+  if (name == "ratio") return Mode::kRatio;
+  if (name == "top_k") return Mode::kTopK;
+  TORCH_CHECK(name == "top_p", "sparse attention: mode '", name, "' is unknown; use ratio, top_k or top_p");
+  return Mode::kTopP;
+}
+
+void check_dynamic_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionOptions& o) {
+  using Mode = DynamicAttentionOptions::Mode;
+  TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && k.sizes() == v.sizes(), "sparse attention: q must be [batch, heads, queries, dim], k and v [batch, kv_heads, keys, dim]; got ",
+              q.sizes(), ", ", k.sizes(), ", ", v.sizes());
+  TORCH_CHECK(q.numel() > 0 && k.numel() > 0, "sparse attention: empty sequences: q ", q.sizes(), ", k ", k.sizes());
+  TORCH_CHECK(q.size(0) == k.size(0) && q.size(3) == k.size(3) && q.size(1) % k.size(1) == 0, "sparse attention: q ", q.sizes(), " does not fit k ", k.sizes());
+  TORCH_CHECK(q.scalar_type() == k.scalar_type() && q.scalar_type() == v.scalar_type(), "sparse attention: q, k and v have different types: ", q.scalar_type(), ", ",
+              k.scalar_type(), ", ", v.scalar_type());
+  TORCH_CHECK(q.device() == k.device() && q.device() == v.device(), "sparse attention: q, k and v are on different devices");
+  TORCH_CHECK(!o.causal || q.size(2) <= k.size(2), "sparse attention: ", q.size(2), " causal queries have only ", k.size(2), " keys");
+  TORCH_CHECK(!o.scale || *o.scale > 0, "sparse attention: the scale must be above 0, not ", o.scale.value_or(0));
+  if (o.mode == Mode::kTopK) {
+    TORCH_CHECK(o.value >= 1 && o.value == std::floor(o.value), "sparse attention: top_k is a whole number from 1, not ", o.value);
+    TORCH_CHECK(o.value <= static_cast<double>(k.size(2)), "sparse attention: top_k ", o.value, " is more than the ", k.size(2), " keys");
+  } else {
+    TORCH_CHECK(o.value > 0 && o.value <= 1, "sparse attention: ", o.mode == Mode::kRatio ? "ratio" : "top_p", " lies above 0, up to 1; not ", o.value);
+  }
+  TORCH_CHECK(o.least >= 1, "sparse attention: at least 1 key is kept, not ", o.least);
+}
+
+DynamicAttentionResult dynamic_sparse_attention(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in, const DynamicAttentionOptions& options) {
+  check_dynamic_attention(q_in, k_in, v_in, options);
+  TORCH_CHECK(q_in.is_cpu(), "sparse attention: this kernel runs on a CPU");
+  const at::Tensor q = q_in.contiguous(), k = k_in.contiguous(), v = v_in.contiguous();
+  const auto rows = q.sizes().slice(0, 3);
+  const auto f32 = q.options().dtype(at::kFloat);
+  DynamicAttentionResult result{at::empty_like(q), {at::empty(rows, f32), at::empty(rows, f32), at::empty(rows, f32.dtype(at::kInt))}};
+  Forward(q, k, v, options, result).run();
+  return result;
+}
+
+DynamicAttentionGradients dynamic_sparse_attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                            const DynamicAttentionRows& rows, const DynamicAttentionOptions& options) {
+  check_dynamic_attention(q, k, v, options);
+  TORCH_CHECK(d_out.sizes() == q.sizes() && rows.threshold.numel() * q.size(3) == q.numel(), "sparse attention: a gradient of ", d_out.sizes(), " does not fit q ", q.sizes());
+  const at::Tensor d = d_out.to(q.scalar_type()).contiguous(), qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
+  DynamicAttentionGradients out{at::empty_like(qc), at::empty_like(kc), at::empty_like(vc)};
+  Backward(d, qc, kc, vc, rows, options).run(out);
+  return out;
+}
+
+}  // namespace deepseek::kernels

@@ -1,0 +1,35 @@
+// Which scores of a row are kept, found by counting passes that the compiler turns into vectors.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+namespace deepseek::kernels {
+
+/// x[i] is kept where it is above `threshold`, or equal to it and i < equal_before.
+struct KeptScores {
+  float threshold = -std::numeric_limits<float>::infinity();
+  int64_t equal_before = 0;
+};
+
+struct RowFacts {
+  float smallest = 0, largest = 0;  ///< of a row with NaN: of the others
+  float mean = 0, deviation = 0;    ///< estimates where a search begins; they may be infinite or NaN
+  bool has_nan = false;
+};
+[[nodiscard]] RowFacts facts_of(const float* x, int64_t n);
+
+/// The `count` largest of x [n], equal ones from the lower index on; 1 <= count <= n. No NaN, nothing +infinite.
+[[nodiscard]] KeptScores largest_scores(const float* x, int64_t n, int64_t count, const RowFacts& facts);
+
+/// The fewest of the largest whose weights [n] reach `mass`, and no fewer than `least`. Weights do not decrease with x; the sums are in f32.
+[[nodiscard]] KeptScores scores_of_mass(const float* x, const float* weights, int64_t n, int64_t least, float mass, const RowFacts& facts);
+
+/// out[i] = exp((x[i] - shift) * scale) for all. Returns their sum. out may be x.
+float exponentials(const float* x, float shift, float scale, float* out, int64_t n);
+/// x[i] = exp((x[i] - shift) * scale) where kept, else 0. Returns their sum.
+float kept_exponentials(float* x, int64_t n, const KeptScores& kept, float shift, float scale);
+/// g[i] = scale * p[i] * (g[i] - mean): from the gradient of probabilities p to that of the scores.
+void score_gradient(const float* p, float mean, float scale, float* g, int64_t n);
+
+}  // namespace deepseek::kernels
