@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/elementwise/row.h"
@@ -28,6 +29,25 @@ void with_element_type(const at::Tensor& x, Body&& body) {
 template <typename T>
 T* data_of(const at::Tensor& x) {
   return static_cast<T*>(x.data_ptr());
+}
+
+/// Rows [first, first + count) of x [..., dim], contiguous, in f32 with `width` columns, zeros behind dim.
+inline void load_rows(const at::Tensor& x, int64_t first, int64_t count, int64_t width, float* to) {
+  const int64_t dim = x.size(-1);
+  with_element_type(x, [&](auto* type) {
+    for (int64_t r = 0; r < count; ++r) {
+      load_row(data_of<std::remove_pointer_t<decltype(type)>>(x) + (first + r) * dim, to + r * width, dim);
+      std::fill(to + r * width + dim, to + (r + 1) * width, 0.0f);
+    }
+  });
+}
+
+/// The reverse, rounding to the type of x.
+inline void store_rows(const float* from, int64_t width, int64_t first, int64_t count, const at::Tensor& x) {
+  with_element_type(x, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    for (int64_t r = 0; r < count; ++r) store_row(from + r * width, data_of<T>(x) + (first + r) * x.size(-1), x.size(-1));
+  });
 }
 
 }  // namespace deepseek::kernels

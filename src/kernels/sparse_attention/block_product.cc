@@ -48,26 +48,51 @@ DEEPSEEK_INLINE void product(const BlockProduct& p) {
   }
 }
 
+DEEPSEEK_INLINE void turned(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row) {
+  for (int64_t r = 0; r < rows; r += kProductLanes) {
+    for (int64_t c = 0; c < columns; c += kProductLanes) {
+      Ints block[kProductLanes];
+      for (int i = 0; i < kProductLanes; ++i) block[i] = load<Ints>(from + (r + i) * from_row + c);
+      transpose(block);
+      for (int i = 0; i < kProductLanes; ++i) store(to + (c + i) * to_row + r, block[i]);
+    }
+  }
+}
+
 #if defined(__x86_64__)
 [[gnu::target("arch=x86-64-v4")]] void product_v4(const BlockProduct& p) { product<6, 4>(p); }  // 24 sums and 4 values of 32 registers
 [[gnu::target("arch=x86-64-v3")]] void product_v3(const BlockProduct& p) { product<6, 1>(p); }  // a vector is two registers: 12 sums and 2 of 16
 #endif
 void product_any(const BlockProduct& p) { product<2, 1>(p); }
+#if defined(__x86_64__)
+[[gnu::target("arch=x86-64-v4")]] void turned_v4(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row) {
+  turned(from, from_row, rows, columns, to, to_row);
+}
+#endif
+void turned_any(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row) { turned(from, from_row, rows, columns, to, to_row); }
 
-using Implementation = void (*)(const BlockProduct&);
+struct Implementation {
+  void (*product)(const BlockProduct&);
+  void (*turned)(const float*, int64_t, int64_t, int64_t, float*, int64_t);
+};
 Implementation best() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("x86-64-v4")) return product_v4;
-  if (__builtin_cpu_supports("x86-64-v3")) return product_v3;
+  if (__builtin_cpu_supports("x86-64-v4")) return {product_v4, turned_v4};
+  if (__builtin_cpu_supports("x86-64-v3")) return {product_v3, turned_any};
 #endif
-  return product_any;
+  return {product_any, turned_any};
+}
+const Implementation& implementation() {
+  static const Implementation chosen = best();
+  return chosen;
 }
 
 }  // namespace
 
-void multiply(const BlockProduct& p) {
-  static const Implementation implementation = best();
-  implementation(p);
+void multiply(const BlockProduct& p) { implementation().product(p); }
+
+void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row) {
+  implementation().turned(from, from_row, rows, columns, to, to_row);
 }
 
 }  // namespace deepseek::kernels

@@ -22,4 +22,9 @@ struct BlockProduct {
 };
 void multiply(const BlockProduct& product);
 
+/// to[c * to_row + r] = from[r * from_row + c]; rows and columns are multiples of kProductLanes.
+void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row);
+
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
 }  // namespace deepseek::kernels

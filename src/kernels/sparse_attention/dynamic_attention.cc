@@ -10,6 +10,7 @@
 
 #include "kernels/elementwise/tensor_rows.h"
 #include "kernels/sparse_attention/block_product.h"
+#include "kernels/sparse_attention/operators.h"
 #include "kernels/sparse_attention/row_selection.h"
 
 namespace deepseek::kernels {
@@ -19,8 +20,6 @@ constexpr int64_t kQueries = 48;  // of a tile: a multiple of the product's 6 ro
 constexpr int64_t kPanel = 64;    // keys side by side in the transposed copy of k
 constexpr int64_t kParts = 8;     // of the backward pass for each batch, so that few key heads occupy many threads too
 
-int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
 struct Shape {
   int64_t batch, heads, kv_heads, queries, keys, dim, width;  // width: dim as the products need it
   explicit Shape(const at::Tensor& q, const at::Tensor& k)
@@ -29,24 +28,6 @@ struct Shape {
   [[nodiscard]] int64_t blocks() const { return (queries + kQueries - 1) / kQueries; }
   [[nodiscard]] int64_t padded_keys() const { return round_up(keys, kPanel); }
 };
-
-// Rows [first, first + count) of x [rows, dim] in f32 with `width` columns, zeros behind.
-void load_rows(const at::Tensor& x, int64_t first, int64_t count, int64_t width, float* to) {
-  const int64_t dim = x.size(-1);
-  with_element_type(x, [&](auto* type) {
-    for (int64_t r = 0; r < count; ++r) {
-      load_row(data_of<std::remove_pointer_t<decltype(type)>>(x) + (first + r) * dim, to + r * width, dim);
-      std::fill(to + r * width + dim, to + (r + 1) * width, 0.0f);
-    }
-  });
-}
-
-void store_rows(const float* from, int64_t width, int64_t first, int64_t count, const at::Tensor& x) {
-  with_element_type(x, [&](auto* type) {
-    using T = std::remove_pointer_t<decltype(type)>;
-    for (int64_t r = 0; r < count; ++r) store_row(from + r * width, data_of<T>(x) + (first + r) * x.size(-1), x.size(-1));
-  });
-}
 
 // All rows of x [batch, kv_heads, keys, dim] in f32: [batch * kv_heads * keys, width].
 std::vector<float> plain_copy(const at::Tensor& x, const Shape& s) {
@@ -286,7 +267,7 @@ void check_dynamic_attention(const at::Tensor& q, const at::Tensor& k, const at:
 
 DynamicAttentionResult dynamic_sparse_attention(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in, const DynamicAttentionOptions& options) {
   check_dynamic_attention(q_in, k_in, v_in, options);
-  TORCH_CHECK(q_in.is_cpu(), "sparse attention: this kernel runs on a CPU");
+  if (!q_in.is_cpu()) return operators::dynamic_sparse_attention(q_in, k_in, v_in, options);
   const at::Tensor q = q_in.contiguous(), k = k_in.contiguous(), v = v_in.contiguous();
   const auto rows = q.sizes().slice(0, 3);
   const auto f32 = q.options().dtype(at::kFloat);
@@ -299,6 +280,7 @@ DynamicAttentionGradients dynamic_sparse_attention_backward(const at::Tensor& d_
                                                             const DynamicAttentionRows& rows, const DynamicAttentionOptions& options) {
   check_dynamic_attention(q, k, v, options);
   TORCH_CHECK(d_out.sizes() == q.sizes() && rows.threshold.numel() * q.size(3) == q.numel(), "sparse attention: a gradient of ", d_out.sizes(), " does not fit q ", q.sizes());
+  if (!q.is_cpu()) return operators::dynamic_sparse_attention_backward(d_out, q, k, v, rows, options);
   const at::Tensor d = d_out.to(q.scalar_type()).contiguous(), qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
   DynamicAttentionGradients out{at::empty_like(qc), at::empty_like(kc), at::empty_like(vc)};
   Backward(d, qc, kc, vc, rows, options).run(out);

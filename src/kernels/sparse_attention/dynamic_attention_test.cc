@@ -16,19 +16,14 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/sparse_attention/operators.h"
+#include "kernels/sparse_attention/test_values.h"
+
 namespace deepseek::kernels {
 namespace {
 
 using Mode = DynamicAttentionOptions::Mode;
 constexpr double kNever = -std::numeric_limits<double>::infinity();
-
-at::Tensor spread(std::vector<int64_t> shape, double offset, double size = 1) {
-  int64_t n = 1;
-  for (const int64_t s : shape) n *= s;
-  // Products of golden fractions mix better than one sequence, whose scores would repeat along a row.
-  const at::Tensor i = at::arange(n, at::kDouble), a = i * 0.6180339887498949 + offset, b = (i * i).remainder(7919) * 0.7548776662466927 + offset;
-  return ((a - a.floor() + b - b.floor() - 1) * 2 * size).view(shape).to(at::kFloat);
-}
 
 struct Inputs {
   at::Tensor q, k, v;
@@ -72,8 +67,6 @@ at::Tensor reference(const Inputs& in, const DynamicAttentionOptions& o) {
 // most. The inputs have no two scores that differ by less at the edge of a selection.
 double tolerance(int64_t dim, int64_t keys, double largest) { return 0x1p-23 * (4.0 * static_cast<double>(dim) + 0.5 * static_cast<double>(keys) + 16) * largest; }
 
-double difference(const at::Tensor& a, const at::Tensor& b) { return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>(); }
-
 DynamicAttentionOptions variant(int64_t i) {
   const bool causal = i % 2 == 1;
   switch (i % 3) {
@@ -87,7 +80,9 @@ TEST(DynamicAttention, EqualsMaskedAttentionAtEveryLength) {
   for (int64_t n = 1; n <= 300; ++n) {
     const auto in = inputs(1, 2, 1 + n % 2, n % 7 == 0 ? n / 7 : n, n, 16);
     const auto o = variant(n);
-    EXPECT_LE(difference(dynamic_sparse_attention(in.q, in.k, in.v, o).out, reference(in, o)), tolerance(16, n, 2)) << "length " << n;
+    const at::Tensor expected = reference(in, o);
+    EXPECT_LE(difference(dynamic_sparse_attention(in.q, in.k, in.v, o).out, expected), tolerance(16, n, 2)) << "length " << n;
+    EXPECT_LE(difference(operators::dynamic_sparse_attention(in.q, in.k, in.v, o).out, expected), tolerance(16, n, 2)) << "operators, length " << n;
   }
 }
 
@@ -132,6 +127,7 @@ TEST(DynamicAttention, NanShowsAndNoScoreAtAllGivesZero) {
   const auto out = dynamic_sparse_attention(in.q, in.k, in.v, o).out;
   EXPECT_TRUE(out.narrow(2, 0, 50).equal(clean.narrow(2, 0, 50)));  // before the key that is not a number
   EXPECT_TRUE(out.narrow(2, 50, 10).isnan().all().item<bool>());
+  EXPECT_TRUE(operators::dynamic_sparse_attention(in.q, in.k, in.v, o).out.isnan().equal(out.isnan()));
   const at::Tensor q = at::zeros({1, 1, 2, 16}) + 1, k = at::zeros({1, 1, 9, 16}) - std::numeric_limits<float>::infinity();
   const auto none = dynamic_sparse_attention(q, k, in.v.narrow(2, 0, 9), {});
   EXPECT_EQ(none.out.abs().max().item<float>(), 0.0f);
@@ -170,7 +166,9 @@ TEST(DynamicAttention, GradientsEqualAutogradOverTheSameSelection) {
     const auto in = inputs(2, 4, i % 2 == 0 ? 2 : 1, 60, 110, 16, 0.01 * static_cast<double>(i));
     const auto o = variant(i + 12);
     const at::Tensor d_out = spread({2, 4, 60, 16}, 0.6);
-    const auto ours = dynamic_sparse_attention_backward(d_out, in.q, in.k, in.v, dynamic_sparse_attention(in.q, in.k, in.v, o).rows, o);
+    const auto forward = dynamic_sparse_attention(in.q, in.k, in.v, o);
+    const auto ours = dynamic_sparse_attention_backward(d_out, in.q, in.k, in.v, forward.rows, o);
+    const auto theirs = operators::dynamic_sparse_attention_backward(d_out, in.q, in.k, in.v, operators::dynamic_sparse_attention(in.q, in.k, in.v, o).rows, o);
     const Inputs d{in.q.to(at::kDouble).requires_grad_(true), in.k.to(at::kDouble).requires_grad_(true), in.v.to(at::kDouble).requires_grad_(true)};
     torch::autograd::backward({reference(d, o)}, {d_out.to(at::kDouble)});
     // dk and dv sum 60 queries and up to 4 heads, each with the error of the forward pass and terms up to 16 * 2 * 2.
@@ -178,6 +176,7 @@ TEST(DynamicAttention, GradientsEqualAutogradOverTheSameSelection) {
     EXPECT_LE(difference(ours.dq, d.q.grad()), tol) << i;
     EXPECT_LE(difference(ours.dk, d.k.grad()), tol) << i;
     EXPECT_LE(difference(ours.dv, d.v.grad()), tol) << i;
+    EXPECT_LE(std::max({difference(theirs.dq, d.q.grad()), difference(theirs.dk, d.k.grad()), difference(theirs.dv, d.v.grad())}), tol) << "operators, " << i;
   }
 }
 

@@ -1,0 +1,145 @@
+#include "kernels/sparse_attention/indexer.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/relu.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/elementwise/tensor_rows.h"
+#include "kernels/simd.h"
+#include "kernels/sparse_attention/block_product.h"
+#include "kernels/sparse_attention/operators.h"
+#include "kernels/sparse_attention/row_selection.h"
+
+namespace deepseek::kernels {
+namespace {
+
+using Mode = IndexerOptions::Mode;
+constexpr int64_t kPanel = 64;    // keys side by side: 64 dims of them fill half of the first cache, 128 all of it
+constexpr int64_t kQueries = 6;   // of a block: its rows of scores for 32,768 keys are 768 KiB
+constexpr float kLargest = std::numeric_limits<float>::max();
+
+struct Shape {
+  int64_t batch, queries, heads, dim, keys, width;
+  Shape(const at::Tensor& q, const at::Tensor& k)
+      : batch(q.size(0)), queries(q.size(1)), heads(q.size(2)), dim(q.size(3)), keys(k.size(1)), width(round_up(dim, kProductLanes)) {}
+  [[nodiscard]] int64_t blocks() const { return (queries + kQueries - 1) / kQueries; }
+  [[nodiscard]] int64_t panels() const { return (keys + kPanel - 1) / kPanel; }
+  [[nodiscard]] int64_t panel_size() const { return width * kPanel; }
+};
+
+// k transposed in panels: [batch, panels, width, kPanel], zeros behind the last key.
+std::vector<float> panels_of(const at::Tensor& k, const Shape& s) {
+  std::vector<float> copy(static_cast<size_t>(s.batch * s.panels() * s.panel_size()));
+  at::parallel_for(0, s.batch * s.panels(), 4, [&](int64_t from, int64_t to) {
+    std::vector<float> rows(static_cast<size_t>(s.panel_size()));
+    for (int64_t p = from; p < to; ++p) {
+      const int64_t first = p % s.panels() * kPanel, count = std::min(kPanel, s.keys - first);
+      load_rows(k, p / s.panels() * s.keys + first, count, s.width, rows.data());
+      std::fill(rows.begin() + count * s.width, rows.end(), 0.0f);
+      transpose(rows.data(), s.width, kPanel, s.width, copy.data() + p * s.panel_size(), kPanel);
+    }
+  });
+  return copy;
+}
+
+// row[s] = sum over heads of weights[j] * relu(tile[j][s])
+DEEPSEEK_VECTOR_CLONES void weighted_sum(const float* tile, const float* weights, int64_t heads, float* row) {
+  float sums[kPanel] = {};
+  for (int64_t j = 0; j < heads; ++j) {
+    const float w = weights[j], *x = tile + j * kPanel;
+    for (int64_t s = 0; s < kPanel; ++s) sums[s] += w * (x[s] < 0 ? 0.0f : x[s]);  // NaN stays
+  }
+  std::copy(sums, sums + kPanel, row);
+}
+
+KeptScores choose(float* x, int64_t n, const IndexerOptions& o, std::vector<float>& weights) {
+  for (int64_t i = 0; i < n; ++i) x[i] = x[i] < kLargest ? x[i] : kLargest;
+  const RowFacts facts = facts_of(x, n);
+  if (o.mode == Mode::kTopK) return largest_scores(x, n, std::min(n, static_cast<int64_t>(o.value)), facts);
+  const int64_t most = std::min(o.most, n);
+  weights.resize(static_cast<size_t>(n));
+  const float total = exponentials(x, facts.largest, 1, weights.data(), n);
+  const KeptScores kept = o.value < 1 ? scores_of_mass(x, weights.data(), n, std::min(o.least, most), static_cast<float>(o.value) * total, facts)
+                                      : KeptScores{facts.smallest, n};
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) count += x[i] > kept.threshold || (x[i] == kept.threshold && i < kept.equal_before) ? 1 : 0;
+  return count <= most ? kept : largest_scores(x, n, most, facts);
+}
+
+void write_kept(const float* x, int64_t n, const KeptScores& kept, int32_t* out, int64_t width) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n && count < width; ++i) {
+    if (x[i] > kept.threshold || (x[i] == kept.threshold && i < kept.equal_before)) out[count++] = static_cast<int32_t>(i);
+  }
+  std::fill(out + count, out + width, -1);
+}
+
+}  // namespace
+
+void check_indexer(const at::Tensor& q, const at::Tensor& k, const at::Tensor& weights, const IndexerOptions& o) {
+  TORCH_CHECK(q.dim() == 4 && k.dim() == 3 && weights.dim() == 3, "indexer: q must be [batch, queries, heads, dim], k [batch, keys, dim], weights [batch, queries, heads]; got ",
+              q.sizes(), ", ", k.sizes(), ", ", weights.sizes());
+  TORCH_CHECK(q.numel() > 0 && k.numel() > 0, "indexer: empty sequences: q ", q.sizes(), ", k ", k.sizes());
+  TORCH_CHECK(q.size(0) == k.size(0) && q.size(3) == k.size(2) && weights.sizes() == q.sizes().slice(0, 3), "indexer: q ", q.sizes(), ", k ", k.sizes(), " and weights ",
+              weights.sizes(), " do not belong together");
+  TORCH_CHECK(q.scalar_type() == k.scalar_type() && weights.scalar_type() == at::kFloat, "indexer: q and k have one type and weights are f32; got ", q.scalar_type(), ", ",
+              k.scalar_type(), ", ", weights.scalar_type());
+  TORCH_CHECK(q.device() == k.device() && q.device() == weights.device(), "indexer: q, k and weights are on different devices");
+  TORCH_CHECK(!o.causal || q.size(1) <= k.size(1), "indexer: ", q.size(1), " causal queries have only ", k.size(1), " keys");
+  if (o.mode == Mode::kTopK) {
+    TORCH_CHECK(o.value >= 1 && o.value == std::floor(o.value) && o.value < 0x1p31, "indexer: top_k is a whole number from 1, not ", o.value);
+  } else {
+    TORCH_CHECK(o.value > 0 && o.value <= 1, "indexer: top_p lies above 0, up to 1; not ", o.value);
+    TORCH_CHECK(o.least >= 1 && o.least <= o.most, "indexer: from 1 to ", o.most, " keys are kept at least, not ", o.least);
+  }
+}
+
+at::Tensor select_keys(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& weights_in, const IndexerOptions& o) {
+  check_indexer(q_in, k_in, weights_in, o);
+  if (!q_in.is_cpu()) return operators::select_keys(q_in, k_in, weights_in, o);
+  const at::Tensor q = q_in.contiguous(), k = k_in.contiguous(), weights = weights_in.contiguous();
+  const Shape s(q, k);
+  const int64_t width = std::min(s.keys, o.mode == Mode::kTopK ? static_cast<int64_t>(o.value) : o.most);
+  at::Tensor out = at::empty({s.batch, s.queries, width}, q.options().dtype(at::kInt));
+  const std::vector<float> panels = panels_of(k, s);
+  at::parallel_for(0, s.batch * s.blocks(), 1, [&](int64_t from, int64_t to) {
+    std::vector<float> a(static_cast<size_t>(kQueries * s.heads * s.width)), tile(static_cast<size_t>(kQueries * s.heads * kPanel));
+    std::vector<float> rows(static_cast<size_t>(kQueries * s.panels() * kPanel)), mass;
+    for (int64_t t = from; t < to; ++t) {
+      // From both ends in turn: under a causal mask late blocks cost more, and each thread gets neighbours.
+      const int64_t batch = t / s.blocks(), i = t % s.blocks(), block = i % 2 == 0 ? i / 2 : s.blocks() - 1 - i / 2;
+      const int64_t first = block * kQueries, count = std::min(kQueries, s.queries - first), at = batch * s.queries + first;
+      const auto visible = [&](int64_t query) { return o.causal ? s.keys - s.queries + first + query + 1 : s.keys; };
+      load_rows(q, at * s.heads, count * s.heads, s.width, a.data());
+      for (int64_t p = 0; p * kPanel < visible(count - 1); ++p) {
+        multiply({.a = a.data(), .a_row = s.width, .b = panels.data() + (batch * s.panels() + p) * s.panel_size(), .b_row = kPanel, .c = tile.data(), .c_row = kPanel,
+                  .rows = count * s.heads, .depth = s.dim, .columns = kPanel});
+        for (int64_t query = 0; query < count; ++query) {
+          weighted_sum(tile.data() + query * s.heads * kPanel, data_of<float>(weights) + (at + query) * s.heads, s.heads, rows.data() + (query * s.panels() + p) * kPanel);
+        }
+      }
+      for (int64_t query = 0; query < count; ++query) {
+        float* x = rows.data() + query * s.panels() * kPanel;
+        const int64_t n = visible(query);
+        write_kept(x, n, choose(x, n, o, mass), data_of<int32_t>(out) + (at + query) * width, width);
+      }
+    }
+  });
+  return out;
+}
+
+at::Tensor index_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& weights, bool causal) {
+  const at::Tensor each = at::relu(at::matmul(q.to(at::kFloat), k.to(at::kFloat).transpose(1, 2).unsqueeze(1)));  // [batch, queries, heads, keys]
+  const at::Tensor scores = at::matmul(weights.unsqueeze(2), each).squeeze(2);
+  if (!causal) return scores;
+  return scores.masked_fill(~operators::visible(q.size(1), k.size(1), q.device()), -std::numeric_limits<float>::infinity());
+}
+
+}  // namespace deepseek::kernels

@@ -1,0 +1,22 @@
+// The kernels of this folder by libtorch's operators, in blocks of queries: what other devices than the CPU run, and tests compare with.
+#pragma once
+
+#include "kernels/sparse_attention/dynamic_attention.h"
+#include "kernels/sparse_attention/indexed_attention.h"
+#include "kernels/sparse_attention/indexer.h"
+
+namespace deepseek::kernels::operators {
+
+/// Which keys each of the last `queries` of `keys` positions sees: [queries, keys] bool.
+at::Tensor visible(int64_t queries, int64_t keys, const at::Device& device);
+
+// As the functions of the same names; arguments are checked by the caller.
+at::Tensor select_keys(const at::Tensor& q, const at::Tensor& k, const at::Tensor& weights, const IndexerOptions& options);
+IndexedAttentionResult indexed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& keys, double scale);
+IndexedAttentionGradients indexed_attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& keys,
+                                                     const IndexedAttentionResult& result, double scale);
+DynamicAttentionResult dynamic_sparse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionOptions& options);
+DynamicAttentionGradients dynamic_sparse_attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                            const DynamicAttentionRows& rows, const DynamicAttentionOptions& options);
+
+}  // namespace deepseek::kernels::operators
