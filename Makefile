@@ -41,6 +41,7 @@ bench-llm: models bench-programs $(GEMMA_HF)/bf16/config.json ## inference besid
 	@tools/setup_llama
 	@$(PYTHON) bench/llm_bench.py --model "$$($(BUILD)/bin/deepseek-cli pull gemma-3-270m --quiet)" --tokenizer $(GEMMA_HF)/bf16/tokenizer.json
 bench-dsa: models bench-programs $(GEMMA_HF)/bf16/config.json ## sparse attention beside torch and dense, and what it costs
+	@$(PYTHON) bench/dsa_sample_bench.py --library $(BUILD)/lib/libdeepseek_ops.so
 	@$(PYTHON) bench/dsa_bench.py --model $(GEMMA_HF)/bf16
 bench-device: build bench-programs ## a model on a GPU beside Transformers
 	@$(PYTHON) bench/device_bench.py

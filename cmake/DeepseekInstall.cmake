@@ -14,6 +14,9 @@ if(TARGET deepseek_openmp)
 endif()
 install(TARGETS ${_targets} deepseek_flags EXPORT deepseek-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT deepseek-targets NAMESPACE deepseek:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/deepseek)
+if(TARGET deepseek_ops)
+  install(TARGETS deepseek_ops LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})  # torch.ops.load_library() opens it
+endif()
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/deepseek-config.cmake.in ${CMAKE_BINARY_DIR}/deepseek-config.cmake
                               INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/deepseek)
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/deepseek-config-version.cmake COMPATIBILITY SameMinorVersion)

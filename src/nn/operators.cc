@@ -1,0 +1,149 @@
+// torch.ops.deepseek.*: one shared library that a PyTorch user loads with torch.ops.load_library("libdeepseek_ops.so").
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include "kernels/sparse_attention/indexer.h"
+#include "nn/sparse_attention_calls.h"
+
+namespace deepseek::nn {
+namespace {
+
+using Scale = std::optional<double>;
+using c10::string_view;
+using Three = std::tuple<Tensor, Tensor, Tensor>;
+using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+Four dynamic_forward(const Tensor& q, const Tensor& k, const Tensor& v, double value, string_view mode, bool causal, Scale scale, int64_t least) {
+  return DynamicKernel::forward(q, k, v, {value, std::string(mode), causal, scale, least});
+}
+Three dynamic_backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lse, const Tensor& threshold, const Tensor& equal_before,
+                       double value, string_view mode, bool causal, Scale scale, int64_t least) {
+  return DynamicKernel::backward(d_out, q, k, v, lse, threshold, equal_before, {value, std::string(mode), causal, scale, least});
+}
+Tensor select(const Tensor& q, const Tensor& k, const Tensor& weights, double value, string_view mode, bool causal, int64_t least, int64_t most) {
+  const auto known = kernels::dynamic_attention_mode(mode);
+  using Mode = kernels::DynamicAttentionOptions::Mode;
+  TORCH_CHECK(known != Mode::kRatio, "indexer: mode 'ratio' is unknown; use top_k or top_p");
+  using To = kernels::IndexerOptions::Mode;
+  return kernels::select_keys(q, k, weights, {.mode = known == Mode::kTopK ? To::kTopK : To::kTopP, .value = value, .least = least, .most = most, .causal = causal});
+}
+std::tuple<Tensor, Tensor> sparse_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& keys, Scale scale) {
+  return IndexedKernel::forward(q, k, v, keys, scale);
+}
+Three sparse_backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& keys, const Tensor& out, const Tensor& lse, Scale scale) {
+  return IndexedKernel::backward(d_out, q, k, v, keys, out, lse, scale);
+}
+
+// Shapes alone, for torch.compile.
+Tensor rows_of(const Tensor& q, at::ScalarType type) {
+  return at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2)}, q.options().dtype(type));
+}
+Tensor contiguous_like(const Tensor& x) { return at::empty_symint(x.sym_sizes(), x.options()); }
+Three gradients_like(const Tensor& q, const Tensor& k, const Tensor& v) { return {contiguous_like(q), contiguous_like(k), contiguous_like(v)}; }
+
+Four dynamic_forward_meta(const Tensor& q, const Tensor&, const Tensor&, double, string_view, bool, Scale, int64_t) {
+  return {contiguous_like(q), rows_of(q, at::kFloat), rows_of(q, at::kFloat), rows_of(q, at::kInt)};
+}
+Three dynamic_backward_meta(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&, const Tensor&, double, string_view, bool, Scale,
+                            int64_t) {
+  return gradients_like(q, k, v);
+}
+Tensor select_meta(const Tensor& q, const Tensor& k, const Tensor&, double value, string_view mode, bool, int64_t, int64_t most) {
+  const c10::SymInt count = mode == "top_k" ? static_cast<int64_t>(value) : most;
+  return at::empty_symint({q.sym_size(0), q.sym_size(1), k.sym_size(1).min(count)}, q.options().dtype(at::kInt));
+}
+std::tuple<Tensor, Tensor> sparse_forward_meta(const Tensor& q, const Tensor&, const Tensor& v, const Tensor&, Scale) {
+  return {at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(2), v.sym_size(3)}, q.options()), rows_of(q, at::kFloat)};
+}
+Three sparse_backward_meta(const Tensor&, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&, const Tensor&, const Tensor&, Scale) {
+  return gradients_like(q, k, v);
+}
+
+template <typename Signature>
+auto operator_named(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+struct DynamicOperators {
+  static Four forward(const Tensor& q, const Tensor& k, const Tensor& v, const DynamicArguments& a) {
+    static const auto op = operator_named<decltype(dynamic_forward)>("deepseek::dynamic_sparse_attention_forward");
+    return op.call(q, k, v, a.value, a.mode, a.causal, a.scale, a.least);
+  }
+  static Three backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& lse, const Tensor& threshold, const Tensor& equal_before,
+                        const DynamicArguments& a) {
+    static const auto op = operator_named<decltype(dynamic_backward)>("deepseek::dynamic_sparse_attention_backward");
+    return op.call(d_out, q, k, v, lse, threshold, equal_before, a.value, a.mode, a.causal, a.scale, a.least);
+  }
+};
+struct SparseOperators {
+  static std::tuple<Tensor, Tensor> forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& keys, Scale scale) {
+    static const auto op = operator_named<decltype(sparse_forward)>("deepseek::sparse_attention_forward");
+    return op.call(q, k, v, keys, scale);
+  }
+  static Three backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& keys, const Tensor& out, const Tensor& lse, Scale scale) {
+    static const auto op = operator_named<decltype(sparse_backward)>("deepseek::sparse_attention_backward");
+    return op.call(d_out, q, k, v, keys, out, lse, scale);
+  }
+};
+
+Four dynamic_autograd(const Tensor& q, const Tensor& k, const Tensor& v, double value, string_view mode, bool causal, Scale scale, int64_t least) {
+  const auto out = DynamicAttentionFunction<DynamicOperators>::apply(q, k, v, DynamicArguments{value, std::string(mode), causal, scale, least});
+  return {out[0], out[1], out[2], out[3]};
+}
+std::tuple<Tensor, Tensor> sparse_autograd(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& keys, Scale scale) {
+  const auto out = IndexedAttentionFunction<SparseOperators>::apply(q, k, v, keys, scale);
+  return {out[0], out[1]};
+}
+
+// What a user calls: the result alone.
+Tensor dynamic_sparse_attention_operator(const Tensor& q, const Tensor& k, const Tensor& v, double value, string_view mode, bool causal, Scale scale, int64_t least) {
+  return std::get<0>(DynamicOperators::forward(q, k, v, {value, std::string(mode), causal, scale, least}));
+}
+Tensor sparse_attention_operator(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& keys, Scale scale) {
+  return std::get<0>(SparseOperators::forward(q, k, v, keys, scale));
+}
+
+}  // namespace
+
+TORCH_LIBRARY(deepseek, m) {
+  const std::string choice = "float value=0.4, str mode=\"ratio\", bool causal=False, float? scale=None, int least=1";
+  const std::string plain_choice = "float value, str mode, bool causal, float? scale, int least";
+  m.def(("dynamic_sparse_attention(Tensor q, Tensor k, Tensor v, " + choice + ") -> Tensor").c_str());
+  m.def(("dynamic_sparse_attention_forward(Tensor q, Tensor k, Tensor v, " + choice + ") -> (Tensor out, Tensor log_sum_exp, Tensor threshold, Tensor equal_before)").c_str());
+  m.def(("dynamic_sparse_attention_backward(Tensor d_out, Tensor q, Tensor k, Tensor v, Tensor log_sum_exp, Tensor threshold, Tensor equal_before, " + plain_choice +
+         ") -> (Tensor dq, Tensor dk, Tensor dv)").c_str());
+  m.def("select_keys(Tensor q, Tensor k, Tensor weights, float value=2048, str mode=\"top_k\", bool causal=True, int least=1, int most=2048) -> Tensor");
+  m.def("sparse_attention(Tensor q, Tensor k, Tensor v, Tensor keys, float? scale=None) -> Tensor");
+  m.def("sparse_attention_forward(Tensor q, Tensor k, Tensor v, Tensor keys, float? scale=None) -> (Tensor out, Tensor log_sum_exp)");
+  m.def("sparse_attention_backward(Tensor d_out, Tensor q, Tensor k, Tensor v, Tensor keys, Tensor out, Tensor log_sum_exp, float? scale) -> (Tensor dq, Tensor dk, Tensor dv)");
+}
+
+TORCH_LIBRARY_IMPL(deepseek, CompositeImplicitAutograd, m) {
+  m.impl("dynamic_sparse_attention", dynamic_sparse_attention_operator);
+  m.impl("sparse_attention", sparse_attention_operator);
+}
+
+TORCH_LIBRARY_IMPL(deepseek, CompositeExplicitAutograd, m) {
+  m.impl("dynamic_sparse_attention_forward", dynamic_forward);
+  m.impl("dynamic_sparse_attention_backward", dynamic_backward);
+  m.impl("select_keys", select);
+  m.impl("sparse_attention_forward", sparse_forward);
+  m.impl("sparse_attention_backward", sparse_backward);
+}
+
+TORCH_LIBRARY_IMPL(deepseek, Meta, m) {
+  m.impl("dynamic_sparse_attention_forward", dynamic_forward_meta);
+  m.impl("dynamic_sparse_attention_backward", dynamic_backward_meta);
+  m.impl("select_keys", select_meta);
+  m.impl("sparse_attention_forward", sparse_forward_meta);
+  m.impl("sparse_attention_backward", sparse_backward_meta);
+}
+
+TORCH_LIBRARY_IMPL(deepseek, Autograd, m) {
+  m.impl("dynamic_sparse_attention_forward", dynamic_autograd);
+  m.impl("sparse_attention_forward", sparse_autograd);
+}
+
+}  // namespace deepseek::nn

@@ -1,0 +1,143 @@
+"""torch.ops.deepseek as a PyTorch user meets it: values and gradients against plain PyTorch, opcheck, torch.compile's shapes, refusals."""
+
+import math
+import sys
+import unittest
+
+import torch
+
+LIBRARY = sys.argv.pop()
+torch.ops.load_library(LIBRARY)
+ops = torch.ops.deepseek
+
+
+def tensors(*shapes, dtype=torch.float32, grad=False):
+    generator = torch.Generator().manual_seed(len(shapes) + sum(shapes[0]))
+    return [torch.randn(*shape, generator=generator).to(dtype).requires_grad_(grad) for shape in shapes]
+
+
+def attention(q, k, v, keep, scale=None):
+    """Over the keys that `keep` marks, as PyTorch users write it."""
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    scores = q @ k.transpose(-2, -1) * (scale or q.shape[-1] ** -0.5)
+    return scores.masked_fill(~keep, -math.inf).softmax(-1) @ v
+
+
+def largest(q, k, count, causal):
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+    scores = q @ k.transpose(-2, -1)
+    length, keys = scores.shape[-2:]
+    seen = torch.ones(length, keys, dtype=torch.bool).tril(keys - length) if causal else torch.ones(length, keys, dtype=torch.bool)
+    rank = scores.masked_fill(~seen, -math.inf).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    return seen & (rank < count)
+
+
+class Dynamic(unittest.TestCase):
+    def test_values_and_gradients(self):
+        for causal in (False, True):
+            ours = tensors((2, 4, 33, 16), (2, 2, 50, 16), (2, 2, 50, 16), grad=True)
+            theirs = [x.detach().double().requires_grad_() for x in ours]
+            out = ops.dynamic_sparse_attention(*ours, 9, "top_k", causal)
+            expected = attention(*theirs, largest(ours[0], ours[1], 9, causal))
+            torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+            weight = torch.randn_like(out)
+            (out * weight).sum().backward()
+            (expected * weight).sum().backward()
+            for a, b in zip(ours, theirs):
+                torch.testing.assert_close(a.grad.double(), b.grad, rtol=1e-4, atol=1e-4)
+
+    def test_defaults_keep_two_fifths(self):
+        q, k, v = tensors((1, 2, 40, 8), (1, 2, 40, 8), (1, 2, 40, 8))
+        torch.testing.assert_close(ops.dynamic_sparse_attention(q, k, v), attention(q, k, v, largest(q, k, 16, False)), rtol=1e-5, atol=1e-5)
+
+    def test_top_p_of_one_is_dense(self):
+        q, k, v = tensors((1, 2, 40, 8), (1, 2, 40, 8), (1, 2, 40, 8), dtype=torch.bfloat16)
+        dense = torch.nn.functional.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+        torch.testing.assert_close(ops.dynamic_sparse_attention(q, k, v, 1.0, "top_p", True).float(), dense, rtol=1e-2, atol=1e-2)
+
+    def test_opcheck(self):
+        q, k, v = tensors((1, 4, 12, 8), (1, 2, 20, 8), (1, 2, 20, 8), grad=True)
+        turned = q.transpose(1, 2).contiguous().transpose(1, 2)
+        for arguments in ((q, k, v), (q, k, v, 5, "top_k", True), (turned, k, v, 0.9, "top_p", False, 0.2, 3)):
+            torch.library.opcheck(ops.dynamic_sparse_attention_forward.default, arguments)
+        plain = [x.detach() for x in (q, k, v)]
+        out, *rows = ops.dynamic_sparse_attention_forward(*plain)
+        torch.library.opcheck(ops.dynamic_sparse_attention_backward.default, (out, *plain, *rows, 0.4, "ratio", False, None, 1))
+
+
+class Sparse(unittest.TestCase):
+    def indexed(self, grad=False):
+        q, k, v = tensors((2, 4, 10, 24), (2, 1, 30, 24), (2, 1, 30, 16), grad=grad)
+        index_q, index_k, weights = tensors((2, 10, 3, 8), (2, 30, 8), (2, 10, 3))
+        return q, k, v, index_q, index_k, weights
+
+    def test_the_indexer_takes_the_largest_scores(self):
+        *_, q, k, weights = self.indexed()
+        scores = torch.einsum("bth,bths->bts", weights, torch.relu(torch.einsum("bthd,bsd->bths", q, k)))
+        seen = torch.ones(10, 30, dtype=torch.bool).tril(20)
+        expected = scores.masked_fill(~seen, -math.inf).topk(7).indices.sort(-1).values
+        torch.testing.assert_close(ops.select_keys(q, k, weights, 7), expected.int())
+        chosen = ops.select_keys(q, k, weights, 40)
+        self.assertEqual(chosen.shape, (2, 10, 30))
+        self.assertEqual((chosen >= 0).sum(-1)[0].tolist(), list(range(21, 31)))
+
+    def test_values_and_gradients(self):
+        q, k, v, *index = self.indexed(grad=True)
+        keys = ops.select_keys(*index, 7)
+        keep = torch.zeros(2, 10, 30, dtype=torch.bool).scatter(2, keys.long(), True).unsqueeze(1)
+        theirs = [x.detach().double().requires_grad_() for x in (q, k, v)]
+        out, expected = ops.sparse_attention(q, k, v, keys), attention(*theirs, keep)
+        torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+        out.square().sum().backward()
+        expected.square().sum().backward()
+        for a, b in zip((q, k, v), theirs):
+            torch.testing.assert_close(a.grad.double(), b.grad, rtol=1e-4, atol=1e-4)
+
+    def test_opcheck(self):
+        q, k, v, *index = self.indexed(grad=True)
+        torch.library.opcheck(ops.select_keys.default, (*index, 7))
+        torch.library.opcheck(ops.select_keys.default, (*index, 0.5, "top_p", True, 2, 9))
+        keys = ops.select_keys(*index, 7)
+        torch.library.opcheck(ops.sparse_attention_forward.default, (q, k, v, keys))
+        plain = [x.detach() for x in (q, k, v)]
+        out, lse = ops.sparse_attention_forward(*plain, keys)
+        torch.library.opcheck(ops.sparse_attention_backward.default, (out, *plain, keys, out, lse, None))
+
+    def test_a_layer_learns_through_it(self):
+        torch.manual_seed(0)
+        x, target = torch.randn(1, 30, 32), torch.randn(1, 30, 32)
+        qkv = torch.nn.Linear(32, 96)
+        optimizer = torch.optim.Adam(qkv.parameters(), 1e-2)
+        losses = []
+        for _ in range(30):
+            q, k, v = qkv(x).unflatten(-1, (3, 4, 8)).permute(2, 0, 3, 1, 4)
+            out = ops.dynamic_sparse_attention(q, k, v, 0.4).transpose(1, 2).flatten(2)
+            loss = (out - target).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        self.assertLess(losses[-1], 0.8 * losses[0])
+
+
+class Refusals(unittest.TestCase):
+    def test_each_names_what_is_wrong(self):
+        q, k, v = tensors((1, 2, 8, 16), (1, 2, 8, 16), (1, 2, 8, 16))
+        keys = torch.zeros(1, 8, 3, dtype=torch.int32)
+        for call, words in (
+            (lambda: ops.dynamic_sparse_attention(q, k, v, 1.5), "ratio lies above 0, up to 1; not 1.5"),
+            (lambda: ops.dynamic_sparse_attention(q, k, v, 9, "top_k"), "top_k 9 is more than the 8 keys"),
+            (lambda: ops.dynamic_sparse_attention(q, k, v, 0.5, "best"), "mode 'best' is unknown; use ratio, top_k or top_p"),
+            (lambda: ops.dynamic_sparse_attention(q[:, :, :0], k, v), "empty sequences"),
+            (lambda: ops.dynamic_sparse_attention(q, k.bfloat16(), v), "different types"),
+            (lambda: ops.dynamic_sparse_attention(q.double(), k.double(), v.double()), "expected f32 or bf16, got Double"),
+            (lambda: ops.sparse_attention(q, k, v, keys + 8), "a list names key 8 of 8"),
+            (lambda: ops.sparse_attention(q, k, v, keys.long()), "lists of keys are int32"),
+            (lambda: ops.select_keys(q, k[0], q[..., 0], 3, "ratio"), "use top_k or top_p"),
+        ):
+            with self.assertRaisesRegex(RuntimeError, words):
+                call()
+
+
+if __name__ == "__main__":
+    unittest.main()
