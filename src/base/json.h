@@ -2,7 +2,9 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "base/files.h"
 #include "base/result.h"
@@ -17,5 +19,15 @@ namespace deepseek::base {
 
 /// As parse_json for objects with very many keys (a vocabulary), whose order is lost: an ordered object takes quadratic time to build.
 [[nodiscard]] Result<nlohmann::json> parse_large_json(std::string_view text, size_t max_depth = 128);
+
+/// A field that may be absent, null or of another type: the fallback then.
+template <typename T>
+T value_or(const nlohmann::ordered_json& object, const char* key, T fallback) {
+  const auto found = object.find(key);
+  if (found == object.end()) return fallback;
+  if constexpr (std::is_same_v<T, bool>) return found->is_boolean() ? found->template get<bool>() : fallback;
+  if constexpr (std::is_same_v<T, std::string>) return found->is_string() ? found->template get<std::string>() : fallback;
+  if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) return found->is_number() ? found->template get<T>() : fallback;
+}
 
 }  // namespace deepseek::base

@@ -100,6 +100,7 @@ Status compress(const Arguments& a, const Context& context) {
   if (!place) return base::pass(place);
   auto text = models::open_model(a.model);
   if (!text) return base::pass(text);
+  if (auto fits = models::require_decoder(*text); !fits) return fits;
   const int64_t parameters = text->config.parameters();
   if (auto room = place->needs(static_cast<uint64_t>(parameters) * (a.format == "bf16" ? 2 : 1)); !room) return room;
   engine::CompressOptions options{.format = a.format, .max_kl = a.max_kl, .calibrate = !a.no_calibrate, .texts = {}, .held_out = {}, .seed = a.seed, .threads = context.threads,

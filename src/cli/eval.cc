@@ -41,13 +41,18 @@ Status add_loss(base::Result<engine::Perplexity>& result, Json& out) {
   return {};
 }
 
+void add_keys_read(const Arguments& a, const engine::LanguageModel& model, Json& out) {
+  const double share = model.share_of_keys_read();
+  if (share < 1 || a.attention.starts_with("dsa")) out["keys_read"] = share;
+}
+
 Status text_perplexity(const Arguments& a, const LoadedModel& model, const Context& context, Json& out) {
   auto text = base::read_file(a.text, size_t{256} << 20);
   if (!text) return base::pass(text);
   const auto ids = model.text.tokenizer.encode(*text);
   base::Progress progress("perplexity", ids.size(), "token");
   auto result = engine::evaluate_text(*model.engine, ids, evaluate_options(a, context, progress));
-  if (a.attention != "dense") out["keys_read"] = model.engine->share_of_keys_read();
+  add_keys_read(a, *model.engine, out);
   return add_loss(result, out);
 }
 
@@ -68,7 +73,7 @@ Status text_divergence(const Arguments& a, const LoadedModel& model, const Conte
   out["kl"] = result->mean_kl;
   out["largest_kl"] = result->largest_kl;
   out["agreement"] = result->agreement;
-  if (a.attention != "dense") out["keys_read"] = model.engine->share_of_keys_read();
+  add_keys_read(a, *model.engine, out);
   out["tokens"] = result->tokens;
   return {};
 }

@@ -299,6 +299,7 @@ class FineTuneRun {
     say("dataset: " + dataset->description);
     auto text = models::open_model(a_.model);
     if (!text) return base::pass(text);
+    if (auto fits = models::require_decoder(*text); !fits) return fits;
     train::DataOptions data_options{.loss_on = *loss_on, .context = a_.context, .vocabulary = text->config.vocab_size, .seed = a_.train.seed};
     if (auto done = parse_share(data_options.validation_share); !done) return done;
     auto data = train::prepare_data(*dataset, text->tokenizer, text->chat(), text->config.max_position_embeddings, data_options);

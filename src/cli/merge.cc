@@ -44,6 +44,7 @@ Status merge(const Arguments& a, const Context& context) {
   if (auto known = models::resolve_dtype(a.dtype); !known) return base::pass(known);
   auto text = models::open_model(a.model);
   if (!text) return base::pass(text);
+  if (auto fits = models::require_decoder(*text); !fits) return fits;
   auto dtype = dtype_of(a, *text);
   if (!dtype) return base::pass(dtype);
   const uint64_t bytes = static_cast<uint64_t>(text->config.parameters()) * (*dtype == "bf16" ? 2 : 4);

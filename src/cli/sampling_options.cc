@@ -15,7 +15,7 @@ void add_engine_options(CLI::App& app, EngineArguments& a) {
   app.add_option("--dtype", a.dtype, "auto (as the file has its weights), f32 or bf16")->capture_default_str();
   app.add_option("--device", a.device, "cpu, or cuda: by libtorch's operators")->capture_default_str();
   app.add_option("--kv_cache", a.kv_cache, "type of keys and values: bf16, or int8 in half the memory")->capture_default_str();
-  app.add_option("--attention", a.attention, "dense, or dsa: layers without a sliding window read chosen keys only; dsa:top_p=0.95 (share of attention), dsa:ratio=0.4 "
+  app.add_option("--attention", a.attention, "auto (the model's own), dense, or dsa: layers without a sliding window read chosen keys only; dsa:top_p=0.95 (share of attention), dsa:ratio=0.4 "
                  "(share of keys) or dsa:top_k=2048 (keys)")->capture_default_str();
 }
 
@@ -27,7 +27,6 @@ base::Status reach_device(const EngineArguments& a, const Context& context) {
   if (a.device == "cpu") return {};
   if (a.device != "cuda") return base::refuse("--device is '{}'; use cpu or cuda", a.device);
   if (a.kv_cache != "bf16") return base::refuse("--kv_cache {} is for --device cpu", a.kv_cache);
-  if (a.attention != "dense") return base::refuse("--attention {} is for --device cpu", a.attention);
   return context.load_on_device ? base::Status() : become_full();
 }
 
@@ -35,7 +34,13 @@ base::Result<LoadedModel> load_for_inference(const std::string& model, const eng
   if (auto known = engine::pack_as(options.dtype); !known) return base::pass(known);
   auto text = models::open_model(model);
   if (!text) return base::pass(text);
-  auto engine = options.device != "cpu" ? context.load_on_device(*text, options) : engine::load_fused(*text, options);
+  // libtorch alone runs these.
+  const bool latent = text->config.family == models::DecoderFamily::kDeepseek;
+  if (latent && !context.load_on_device) {
+    auto failed = become_full();
+    return base::pass(failed);
+  }
+  auto engine = latent || options.device != "cpu" ? context.load_on_device(*text, options) : engine::load_fused(*text, options);
   if (!engine) return base::pass(engine);
   text->gguf.reset();
   return LoadedModel{std::move(*text), std::move(*engine), nullptr, nullptr};

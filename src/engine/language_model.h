@@ -53,13 +53,13 @@ struct LoadOptions {
   int threads = 0;               ///< 0: one for each core
   int64_t context = 0;           ///< positions that the cache may hold; 0: the model's
   std::string kv_cache = "bf16"; ///< type of keys and values: "bf16", or "int8" in half the memory
-  std::string attention = "dense"; ///< what layers without a sliding window read: kernels::selection_named()
+  std::string attention = "auto";  ///< what layers without a sliding window read: kernels::selection_named(), or the model's own way
   bool check_weights = true;     ///< refuse NaN and infinity
   bool cache = true;             ///< keep the packed weights beside the model for the next start
 };
 /// The engine's own pass (fused_model.h) over the weights of a model that was opened. Errors: as pack_checkpoint(), a context that memory cannot hold.
 [[nodiscard]] base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText& text, const LoadOptions& options = {});
-/// Over a decoder that is loaded for it, by libtorch's operators on `device`: for where load_fused() does not run. "auto" is bf16 where the
+/// Over a decoder or a DeepSeek model that is loaded for it, by libtorch's operators on `device`: for where load_fused() does not run. "auto" is bf16 where the
 /// device multiplies it. Errors: as models::load_adapted_decoder().
 [[nodiscard]] base::Result<std::unique_ptr<LanguageModel>> load_plain(const models::ModelText& text, const LoadOptions& options = {});
 

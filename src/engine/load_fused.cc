@@ -134,7 +134,7 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   if (!as) return base::pass(as);
   auto cache_type = kernels::kv_type_named(options.kv_cache);
   if (!cache_type) return base::within("--kv_cache", cache_type.error());
-  auto selection = kernels::selection_named(options.attention);
+  auto selection = kernels::selection_named(options.attention == "auto" ? "dense" : options.attention);
   if (!selection) return base::within("--attention", selection.error());
   auto checkpoint = models::DecoderCheckpoint::open(text.path, text.gguf);
   if (!checkpoint) return base::pass(checkpoint);

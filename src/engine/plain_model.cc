@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <type_traits>
 
 #include "engine/language_model.h"
 #include "kernels/cross_entropy/cross_entropy.h"
+#include "models/deepseek/deepseek.h"
 #include "models/model.h"
 
 namespace deepseek::engine {
@@ -27,14 +29,15 @@ auto caught(int64_t tokens, const Body& body) -> base::Result<decltype(body())> 
   }
 }
 
+template <typename Model>
 class PlainSequence : public Sequence {
  public:
-  explicit PlainSequence(const models::Decoder& decoder) : decoder_(decoder) {}
+  explicit PlainSequence(const Model& model) : model_(model) {}
   base::Result<std::span<float>> feed(std::span<const int32_t> tokens, bool all_logits) override {
     const int64_t before = cache_.length();
     auto logits = caught(before + static_cast<int64_t>(tokens.size()), [&] {
       const std::vector<int32_t> ids(tokens.begin(), tokens.end());
-      return (all_logits ? decoder_.step_all(ids, cache_) : decoder_.step(ids, cache_)).to(at::kCPU).contiguous();
+      return (all_logits ? model_.step_all(ids, cache_) : model_.step(ids, cache_)).to(at::kCPU).contiguous();
     });
     if (!logits) {
       cache_.truncate(before);
@@ -45,28 +48,28 @@ class PlainSequence : public Sequence {
   }
   int64_t length() const override { return cache_.length(); }
   void truncate(int64_t length) override {
-    if (length == 0) cache_ = models::KvCache();  // gives the memory back
+    if (length == 0) cache_ = typename Model::Cache();  // gives the memory back
     cache_.truncate(length);
   }
 
  private:
-  const models::Decoder& decoder_;
-  models::KvCache cache_;
+  const Model& model_;
+  typename Model::Cache cache_;
   at::Tensor logits_;
 };
 
-at::Tensor tensor_of(const std::vector<int64_t>& values) {
-  at::Tensor tensor = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
-  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<int64_t>());
-  return tensor;
-}
-
+// Model: models::Decoder or models::Deepseek.
+template <typename Model>
 class PlainModel : public LanguageModel {
  public:
-  explicit PlainModel(const models::Decoder& decoder) : decoder_(decoder) {}
-  explicit PlainModel(std::unique_ptr<models::Decoder> decoder) : own_(std::move(decoder)), decoder_(*own_) {}
-  const models::DecoderConfig& config() const override { return decoder_.config(); }
-  std::unique_ptr<Sequence> new_sequence() override { return std::make_unique<PlainSequence>(decoder_); }
+  explicit PlainModel(const Model& model) : model_(model) {}
+  explicit PlainModel(std::unique_ptr<Model> model) : own_(std::move(model)), model_(*own_) {}
+  const models::DecoderConfig& config() const override { return model_.config(); }
+  std::unique_ptr<Sequence> new_sequence() override { return std::make_unique<PlainSequence<Model>>(model_); }
+  double share_of_keys_read() const override {
+    if constexpr (std::is_same_v<Model, models::Deepseek>) return model_.share_of_keys_read();
+    return 1.0;
+  }
   base::Result<double> loss(std::span<const Scored> sequences) override {
     std::vector<std::vector<int32_t>> tokens;
     std::vector<int64_t> targets;
@@ -82,28 +85,41 @@ class PlainModel : public LanguageModel {
     return caught(total, [&] {
       at::NoGradGuard no_grad;
       const auto packed = models::pack_sequences(tokens);
-      const at::Tensor hidden = decoder_.hidden(packed), positions = tensor_of(targets);
+      const at::Tensor hidden = model_.hidden(packed), positions = models::index_tensor(targets);
       const at::Tensor rows = at::index_select(hidden, 0, (positions - 1).to(hidden.device()));
       const at::Tensor ids = at::index_select(packed.tokens, 0, positions).to(hidden.device());
-      const auto result = kernels::linear_cross_entropy(rows, decoder_.head(), ids, at::Tensor(), false, {.softcap = decoder_.config().final_softcap});
-      return result.losses.sum(at::kDouble).item<double>();
+      const auto result = kernels::linear_cross_entropy(rows, model_.head(), ids, at::Tensor(), false, {.softcap = model_.config().final_softcap});
+      return result.losses.sum(at::kDouble).template item<double>();
     });
   }
 
  private:
-  std::unique_ptr<models::Decoder> own_;
-  const models::Decoder& decoder_;
+  std::unique_ptr<Model> own_;
+  const Model& model_;
 };
+
+base::Result<std::unique_ptr<LanguageModel>> load_deepseek(const models::ModelText& text, const LoadOptions& options) {
+  if (!options.adapter.empty()) return base::refuse("--adapter: a DeepSeek model with latent attention takes no adapter yet");
+  if (options.kv_cache != "bf16") return base::refuse("--kv_cache {}: the latents of this model are kept in its own type", options.kv_cache);
+  auto weights = models::weight_options({.dtype = options.dtype, .device = options.device, .check_weights = options.check_weights});
+  if (!weights) return base::pass(weights);
+  auto model = models::load_deepseek(text.path, *weights);
+  if (!model) return base::pass(model);
+  if (auto set = (*model)->set_attention(options.attention); !set) return base::pass(set);
+  return std::make_unique<PlainModel<models::Deepseek>>(std::move(*model));
+}
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> plain_model(const models::Decoder& decoder) { return std::make_unique<PlainModel>(decoder); }
+std::unique_ptr<LanguageModel> plain_model(const models::Decoder& decoder) { return std::make_unique<PlainModel<models::Decoder>>(decoder); }
 
 base::Result<std::unique_ptr<LanguageModel>> load_plain(const models::ModelText& text, const LoadOptions& options) {
+  if (text.config.family == models::DecoderFamily::kDeepseek) return load_deepseek(text, options);
+  if (options.attention != "dense" && options.attention != "auto") return base::refuse("--attention {} is for --device cpu", options.attention);
   auto decoder = models::load_adapted_decoder(text.path, {.dtype = options.dtype, .device = options.device, .check_weights = options.check_weights,
                                                           .adapter = options.adapter});
   if (!decoder) return base::pass(decoder);
-  return std::make_unique<PlainModel>(std::move(*decoder));
+  return std::make_unique<PlainModel<models::Decoder>>(std::move(*decoder));
 }
 
 }  // namespace deepseek::engine

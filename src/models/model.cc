@@ -35,18 +35,24 @@ Result<at::ScalarType> resolve_dtype(const std::string& dtype) {
   return base::refuse("dtype '{}' is unknown; use auto, f32 or bf16", dtype);
 }
 
-Result<std::unique_ptr<Decoder>> load_adapted_decoder(const fs::path& path, const LoadOptions& options) {
+Result<WeightOptions> weight_options(const LoadOptions& options) {
   // GPUs before Ampere run bf16 too, slowly: --dtype f32 is for them.
   auto dtype = resolve_dtype(options.device == "cuda" && options.dtype == "auto" ? "bf16" : options.dtype);
   if (!dtype) return base::pass(dtype);
-  DecoderLoadOptions load{.dtype = *dtype, .check_weights = options.check_weights};
+  WeightOptions load{.dtype = *dtype, .check_weights = options.check_weights};
   if (options.device == "cuda") {
     if (!at::hasCUDA()) return base::refuse("device 'cuda' was asked for, but this machine or this libtorch has none; use cpu");
     load.device = at::Device(at::kCUDA);
   } else if (options.device != "cpu") {
     return base::refuse("device '{}' is unknown; use cpu or cuda", options.device);
   }
-  auto decoder = load_decoder(path, load);
+  return load;
+}
+
+Result<std::unique_ptr<Decoder>> load_adapted_decoder(const fs::path& path, const LoadOptions& options) {
+  auto load = weight_options(options);
+  if (!load) return base::pass(load);
+  auto decoder = load_decoder(path, *load);
   if (!decoder || options.adapter.empty()) return decoder;
   if (auto adapter = read_adapter(**decoder, options.adapter); !adapter) return base::pass(adapter);
   return decoder;

@@ -7,6 +7,7 @@
 #include "formats/weights/tensor_file.h"
 #include "models/decoder/decoder.h"
 #include "models/text.h"
+#include "models/weights.h"
 
 namespace deepseek::models {
 
@@ -21,6 +22,8 @@ struct Model : ModelText {
   std::unique_ptr<Decoder> decoder;
 };
 
+/// What the options mean on this machine. Errors: an unknown type, a device that is not there.
+[[nodiscard]] base::Result<WeightOptions> weight_options(const LoadOptions& options);
 /// The decoder in a directory or .gguf, with an adapter where the options name one.
 [[nodiscard]] base::Result<std::unique_ptr<Decoder>> load_adapted_decoder(const base::fs::path& path, const LoadOptions& options);
 /// Reads the weights of a model that was opened.

@@ -6,11 +6,13 @@
 
 namespace deepseek::models {
 
-at::Tensor tokens_tensor(const std::vector<int32_t>& tokens) {
-  at::Tensor ids = at::empty({static_cast<int64_t>(tokens.size())}, at::kLong);
-  std::copy(tokens.begin(), tokens.end(), ids.mutable_data_ptr<int64_t>());
-  return ids;
+at::Tensor index_tensor(const std::vector<int64_t>& indices) {
+  at::Tensor out = at::empty({static_cast<int64_t>(indices.size())}, at::kLong);
+  std::copy(indices.begin(), indices.end(), out.mutable_data_ptr<int64_t>());
+  return out;
 }
+
+at::Tensor tokens_tensor(const std::vector<int32_t>& tokens) { return index_tensor({tokens.begin(), tokens.end()}); }
 
 PackedSequences pack_sequences(const std::vector<std::vector<int32_t>>& sequences) {
   std::vector<int32_t> tokens;

@@ -16,5 +16,6 @@ struct PackedSequences {
 [[nodiscard]] PackedSequences pack_sequences(const std::vector<std::vector<int32_t>>& sequences);
 /// [n] i64.
 [[nodiscard]] at::Tensor tokens_tensor(const std::vector<int32_t>& tokens);
+[[nodiscard]] at::Tensor index_tensor(const std::vector<int64_t>& indices);
 
 }  // namespace deepseek::models

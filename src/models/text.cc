@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "formats/weights/gguf.h"
 #include "models/decoder/checkpoint.h"
+#include "models/deepseek/config.h"
 #include "models/hub/hub.h"
 #include "models/prompt.h"
 
@@ -81,6 +82,15 @@ Result<TextParts> assembled(const fs::path& path, DecoderConfig config, Result<f
   return parts;
 }
 
+// Of any model that generates text; what else DeepSeek's models have is read with their weights.
+Result<DecoderConfig> config_of_directory(const fs::path& path) {
+  auto json = base::read_json_file(path / "config.json");
+  if (!json || !json->is_object() || !is_deepseek_type(base::value_or<std::string>(*json, "model_type", ""))) return read_decoder_config(path);
+  auto config = deepseek_config_from_json(*json);
+  if (!config) return base::within((path / "config.json").string(), config.error());
+  return config->common;
+}
+
 Result<TextParts> text_parts(const fs::path& path) {
   if (path.extension() == ".gguf") {
     auto gguf = formats::Gguf::open(path);
@@ -97,7 +107,7 @@ Result<TextParts> text_parts(const fs::path& path) {
     if (parts) parts->gguf = std::make_shared<const formats::Gguf>(std::move(*gguf));
     return parts;
   }
-  auto config = read_decoder_config(path);
+  auto config = config_of_directory(path);
   if (!config) return base::pass(config);
   auto generation = optional_json(path / "generation_config.json");
   if (!generation) return base::pass(generation);
@@ -123,6 +133,11 @@ Result<ModelText> open_model(const std::string& spec) {
   if (eos.empty()) eos.assign(text.config.eos_ids.begin(), text.config.eos_ids.end());
   if (const auto id = text.tokenizer.eos_id(); id && std::find(eos.begin(), eos.end(), *id) == eos.end()) eos.push_back(*id);
   return text;
+}
+
+base::Status require_decoder(const ModelText& text) {
+  if (text.config.family != DecoderFamily::kDeepseek) return {};
+  return base::refuse("{} is a DeepSeek model with latent attention: generate, chat and eval run it, this command does not yet", text.path.string());
 }
 
 Result<std::vector<int32_t>> ModelText::encode_chat(const std::vector<formats::ChatMessage>& messages, bool add_generation_prompt) const {

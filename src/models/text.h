@@ -38,6 +38,9 @@ struct ModelText {
                                                                bool add_generation_prompt) const;
 };
 
+/// Refuses a model of models/deepseek/, which generate, chat and eval alone run.
+[[nodiscard]] base::Status require_decoder(const ModelText& text);
+
 /// `spec`: a registry name ("gemma-3-270m"), owner/name in the cache, a directory, or a .gguf file.
 [[nodiscard]] base::Result<ModelText> open_model(const std::string& spec);
 

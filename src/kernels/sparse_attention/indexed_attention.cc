@@ -88,7 +88,14 @@ class Gathered {
 
   // Rows of x that keys [first, first + count) of the task name; zeros up to kKeys.
   void gather(const at::Tensor& x, const Task& t, int64_t first, int64_t count, int64_t width, float* to) const {
-    for (int64_t i = 0; i < count; ++i) load_rows(x, t.head * s_.keys + t.keys[first + i], 1, width, to + i * width);
+    with_element_type(x, [&](auto* type) {
+      using T = std::remove_pointer_t<decltype(type)>;
+      const T* rows = data_of<T>(x) + t.head / s_.kv_heads * x.stride(0) + t.head % s_.kv_heads * x.stride(1);
+      for (int64_t i = 0; i < count; ++i) {
+        load_row(rows + t.keys[first + i] * x.stride(2), to + i * width, x.size(3));
+        std::fill(to + i * width + x.size(3), to + (i + 1) * width, 0.0f);
+      }
+    });
     std::fill(to + count * width, to + kKeys * width, 0.0f);
   }
 
@@ -225,6 +232,9 @@ class Backward : Gathered {
   const IndexedAttentionResult& result_;
 };
 
+// A latent's values are the first columns of its keys: a view, which a copy at every step would make expensive.
+at::Tensor with_whole_rows(const at::Tensor& x) { return x.stride(3) == 1 ? x : x.contiguous(); }
+
 double scale_of(const std::optional<double>& scale, int64_t dim) { return scale.value_or(1.0 / std::sqrt(static_cast<double>(dim))); }
 
 }  // namespace
@@ -247,7 +257,7 @@ void check_indexed_attention(const at::Tensor& q, const at::Tensor& k, const at:
 IndexedAttentionResult indexed_attention(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in, const at::Tensor& keys, std::optional<double> scale) {
   check_indexed_attention(q_in, k_in, v_in, keys, scale);
   if (!q_in.is_cpu()) return operators::indexed_attention(q_in, k_in, v_in, keys, scale_of(scale, q_in.size(3)));
-  const at::Tensor q = q_in.contiguous(), k = k_in.contiguous(), v = v_in.contiguous(), lists = keys.contiguous();
+  const at::Tensor q = q_in.contiguous(), k = with_whole_rows(k_in), v = with_whole_rows(v_in), lists = keys.contiguous();
   IndexedAttentionResult result{at::empty({q.size(0), q.size(1), q.size(2), v.size(3)}, q.options()), at::empty(q.sizes().slice(0, 3), q.options().dtype(at::kFloat))};
   Forward(q, k, v, lists, scale_of(scale, q.size(3))).run(result);
   return result;
@@ -259,8 +269,8 @@ IndexedAttentionGradients indexed_attention_backward(const at::Tensor& d_out, co
   TORCH_CHECK(d_out.sizes() == result.out.sizes() && d_out.size(1) == q_in.size(1) && d_out.size(2) == q_in.size(2) && d_out.size(3) == v_in.size(3),
               "sparse attention: a gradient of ", d_out.sizes(), " does not fit q ", q_in.sizes(), " and v ", v_in.sizes());
   if (!q_in.is_cpu()) return operators::indexed_attention_backward(d_out, q_in, k_in, v_in, keys, result, scale_of(scale, q_in.size(3)));
-  const at::Tensor q = q_in.contiguous(), k = k_in.contiguous(), v = v_in.contiguous(), lists = keys.contiguous(), d = d_out.to(q.scalar_type()).contiguous();
-  IndexedAttentionGradients out{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+  const at::Tensor q = q_in.contiguous(), k = with_whole_rows(k_in), v = with_whole_rows(v_in), lists = keys.contiguous(), d = d_out.to(q.scalar_type()).contiguous();
+  IndexedAttentionGradients out{at::empty_like(q), at::empty(k.sizes(), k.options()), at::empty(v.sizes(), v.options())};
   Backward(d, q, k, v, lists, scale_of(scale, q.size(3)), result).run(out);
   return out;
 }

@@ -4,25 +4,20 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/json.h"
 #include "models/bert/config.h"
 #include "models/decoder/families.h"
+#include "models/deepseek/config.h"
 
 namespace deepseek::models {
 namespace {
 
 using base::fail;
 using base::Result;
+using base::value_or;
 using json = nlohmann::ordered_json;
 
-// A field that may be absent or null; its type was checked by check_types().
-template <typename T>
-T value_or(const json& object, const char* key, T fallback) {
-  const auto found = object.find(key);
-  if (found == object.end()) return fallback;
-  if constexpr (std::is_same_v<T, bool>) return found->is_boolean() ? found->template get<bool>() : fallback;
-  if constexpr (std::is_same_v<T, std::string>) return found->is_string() ? found->template get<std::string>() : fallback;
-  if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) return found->is_number() ? found->template get<T>() : fallback;
-}
+constexpr const char* kScalings = "linear, llama3";
 
 // A field of another type would silently become its default.
 base::Status check_types(const json& j) {
@@ -44,15 +39,6 @@ base::Status check_types(const json& j) {
   return {};
 }
 
-// Llama 3's rule: long wavelengths are stretched by `factor`, short ones kept, those between are blended.
-double llama3_frequency(double frequency, const RopeConfig& rope) {
-  const double wavelength = 2 * M_PI / frequency, original = static_cast<double>(rope.original_max_position);
-  if (wavelength > original / rope.low_freq_factor) return frequency / rope.factor;
-  if (wavelength < original / rope.high_freq_factor) return frequency;
-  const double blend = (original / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
-  return (1 - blend) * frequency / rope.factor + blend * frequency;
-}
-
 // What the configuration asks for and this decoder would compute wrongly.
 base::Status check_supported(const json& j, bool gemma) {
   if (const auto found = j.find("quantization_config"); found != j.end() && found->is_object() &&
@@ -69,41 +55,21 @@ base::Status check_supported(const json& j, bool gemma) {
   return {};
 }
 
-Result<RopeConfig> rope_from(const json& parameters, RopeConfig rope) {
-  if (!parameters.is_object()) return rope;
-  rope.theta = value_or(parameters, "rope_theta", rope.theta);
-  const std::string type = value_or<std::string>(parameters, "rope_type", value_or<std::string>(parameters, "type", "default"));
-  if (type == "default") return rope;
-  if (type != "linear" && type != "llama3") {
-    return fail("rope scaling '{}' is not supported; supported are linear and llama3", type);
-  }
-  rope.scaling = type;
-  rope.factor = value_or(parameters, "factor", 1.0);
-  rope.low_freq_factor = value_or(parameters, "low_freq_factor", 1.0);
-  rope.high_freq_factor = value_or(parameters, "high_freq_factor", 4.0);
-  rope.original_max_position = value_or<int64_t>(parameters, "original_max_position_embeddings", 8192);
-  if (!(rope.factor > 0)) return fail("rope scaling factor {} must be positive", rope.factor);
-  if (type == "llama3" && !(rope.low_freq_factor > 0 && rope.low_freq_factor < rope.high_freq_factor && rope.original_max_position > 0)) {
-    return fail("rope scaling llama3 needs 0 < low_freq_factor < high_freq_factor and a positive original_max_position_embeddings");
-  }
-  return rope;
-}
-
 // Classic layout: rope_theta, rope_scaling, rope_local_base_freq. Transformers 5: rope_parameters, for Gemma 3 one per kind of layer.
 base::Status read_rope(const json& j, DecoderConfig& c) {
   RopeConfig plain;
   plain.theta = value_or(j, "rope_theta", c.family == DecoderFamily::kGemma3 ? 1e6 : 10000.0);
   const json none = json::object();
   const json& scaling = j.contains("rope_scaling") ? j["rope_scaling"] : none;
-  auto full = rope_from(scaling, plain);
+  auto full = rope_from_json(scaling, plain, kScalings, c.max_position_embeddings);
   RopeConfig local = plain;
   local.theta = value_or(j, "rope_local_base_freq", c.family == DecoderFamily::kGemma3 ? 10000.0 : plain.theta);
   Result<RopeConfig> sliding = local;
   if (c.family != DecoderFamily::kGemma3) sliding = full;
   if (const auto found = j.find("rope_parameters"); found != j.end() && found->is_object()) {
     const bool by_kind = found->contains("full_attention") || found->contains("sliding_attention");
-    full = rope_from(by_kind ? found->value("full_attention", none) : *found, plain);
-    sliding = rope_from(by_kind ? found->value("sliding_attention", none) : *found, by_kind ? local : plain);
+    full = rope_from_json(by_kind ? found->value("full_attention", none) : *found, plain, kScalings, c.max_position_embeddings);
+    sliding = rope_from_json(by_kind ? found->value("sliding_attention", none) : *found, by_kind ? local : plain, kScalings, c.max_position_embeddings);
   }
   if (!full) return pass(full);
   if (!sliding) return pass(sliding);
@@ -154,22 +120,11 @@ Result<DecoderFamily> family_from(const json& j) {
     if (type == row.model_type || type == row.name) return row.family;
   }
   if (is_encoder_type(type)) return base::refuse("this model ('{}') is an encoder, it has no text to generate; name a decoder: {}", type, kSupported);
-  return fail("model type '{}' is not supported; supported are {}", type, kSupported);
+  if (is_deepseek_type(type)) return base::refuse("this model ('{}') is run by generate, chat and eval; name one of {} here", type, kSupported);
+  return fail("model type '{}' is not supported; supported are {}, deepseek_v2, deepseek_v3, deepseek_v32", type, kSupported);
 }
 
 }  // namespace
-
-std::vector<float> rope_frequencies(const RopeConfig& rope, int64_t dim) {
-  std::vector<float> values;
-  for (int64_t i = 0; i < dim / 2; ++i) {
-    double frequency = std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
-    if (rope.scaling == "linear") frequency /= rope.factor;
-    if (!rope.factors.empty()) frequency /= static_cast<double>(rope.factors[static_cast<size_t>(i)]);
-    else if (rope.scaling == "llama3") frequency = llama3_frequency(frequency, rope);
-    values.push_back(static_cast<float>(frequency));
-  }
-  return values;
-}
 
 int64_t DecoderConfig::parameters() const {
   const int64_t q = num_heads * head_dim, kv = num_kv_heads * head_dim;
@@ -240,21 +195,6 @@ Result<DecoderConfig> decoder_config_from_json(const json& outer) {
   if (auto valid = check_sizes(c); !valid) return pass(valid);
   return c;
 }
-
-namespace {
-
-json rope_to_json(const RopeConfig& rope) {
-  json j{{"rope_type", rope.scaling.empty() ? "default" : rope.scaling}, {"rope_theta", rope.theta}};
-  if (!rope.scaling.empty()) j["factor"] = rope.factor;
-  if (rope.scaling == "llama3") {
-    j["low_freq_factor"] = rope.low_freq_factor;
-    j["high_freq_factor"] = rope.high_freq_factor;
-    j["original_max_position_embeddings"] = rope.original_max_position;
-  }
-  return j;
-}
-
-}  // namespace
 
 json decoder_config_to_json(const DecoderConfig& c, const std::string& torch_dtype) {
   const bool gemma = c.norm_plus_one;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "models/rope.h"
 
 namespace deepseek::formats {
 class Gguf;
@@ -18,22 +19,8 @@ namespace deepseek::models {
 /// quantization_config's quant_method where safetensors hold GGUF's block types (formats::SafeTensors).
 constexpr const char* kBlocksMethod = "deepseek_blocks";
 
-enum class DecoderFamily { kLlama, kQwen2, kQwen3, kGemma2, kGemma3 };
+enum class DecoderFamily { kLlama, kQwen2, kQwen3, kGemma2, kGemma3, kDeepseek };
 [[nodiscard]] const char* family_name(DecoderFamily family);
-
-/// Rotary embedding of one kind of layer. Source: RoFormer; scaling "linear" (position interpolation) and "llama3".
-struct RopeConfig {
-  double theta = 10000.0;
-  std::string scaling;  ///< "", "linear" or "llama3"
-  double factor = 1.0;
-  double low_freq_factor = 1.0;
-  double high_freq_factor = 4.0;
-  int64_t original_max_position = 8192;
-  std::vector<float> factors;  ///< by which each wavelength is stretched, as a GGUF stores them; empty: by the rule above
-};
-
-/// What a position adds to the angle of each pair of dimensions: [dim / 2].
-[[nodiscard]] std::vector<float> rope_frequencies(const RopeConfig& rope, int64_t dim);
 
 struct DecoderConfig {
   DecoderFamily family = DecoderFamily::kLlama;

@@ -37,6 +37,7 @@ struct DecoderLayer {
 
 class Decoder {
  public:
+  using Cache = KvCache;
   Decoder(DecoderConfig config, at::Tensor embedding, at::Tensor head, at::Tensor final_norm, std::vector<DecoderLayer> layers);
 
   /// Final hidden states (after the last norm): [T, hidden]. Differentiable in every LoRA parameter.

@@ -112,7 +112,7 @@ TEST(Config, RefusesWhatItCannotRun) {
     auto config = decoder_config_from_json(*base::parse_json(text));
     return config ? std::string("accepted") : config.error().message;
   };
-  EXPECT_EQ(message(R"({"model_type":"mamba"})"), "model type 'mamba' is not supported; supported are llama, qwen2, qwen3, gemma2, gemma3");
+  EXPECT_EQ(message(R"({"model_type":"mamba"})"), "model type 'mamba' is not supported; supported are llama, qwen2, qwen3, gemma2, gemma3, deepseek_v2, deepseek_v3, deepseek_v32");
   EXPECT_NE(message(R"({"model_type":"llama","vocab_size":-5})").find("vocab_size is -5"), std::string::npos);
   EXPECT_NE(message(R"({"model_type":"llama","vocab_size":9,"hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":3,"num_key_value_heads":2})")
                 .find("no multiple"), std::string::npos);

@@ -4,7 +4,7 @@
 
 namespace deepseek::models {
 
-const char* family_name(DecoderFamily family) { return row_of(family).name; }
+const char* family_name(DecoderFamily family) { return family == DecoderFamily::kDeepseek ? "deepseek" : row_of(family).name; }
 
 base::Status check_sizes(const DecoderConfig& c) {
   const std::array<std::pair<const char*, int64_t>, 8> sizes{{{"vocab_size", c.vocab_size}, {"hidden_size", c.hidden_size},

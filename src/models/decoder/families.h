@@ -13,6 +13,7 @@ struct FamilyRow {
   const char* architecture;  // of the written config.json
   const char* model_type;
 };
+// kDeepseek has no row: models/deepseek/ reads and runs it.
 inline constexpr std::array<FamilyRow, 5> kFamilies{{{DecoderFamily::kLlama, "llama", "LlamaForCausalLM", "llama"},
                                               {DecoderFamily::kQwen2, "qwen2", "Qwen2ForCausalLM", "qwen2"},
                                               {DecoderFamily::kQwen3, "qwen3", "Qwen3ForCausalLM", "qwen3"},

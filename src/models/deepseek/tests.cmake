@@ -1,0 +1,1 @@
+deepseek_test(models deepseek/deepseek_test)
