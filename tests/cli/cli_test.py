@@ -280,6 +280,27 @@ class Generation(Case):
         self.assertLess(whole["kl"], out["kl"])
         self.assertNotIn("keys_read", json.loads(self.done(run(*arguments))))
 
+    def test_a_deepseek_model_reads_what_its_indexer_names(self):
+        model = ROOT / "tests" / "golden" / "models" / "deepseek_v32"
+        out = json.loads(self.done(run("generate", "--model", model, "--prompt", "abc", "--max_new_tokens", "40", "--dtype", "f32", "--json")))
+        self.assertEqual(out["new_tokens"], 40)
+        text = self.folder / "text.txt"
+        text.write_text("A bond is a loan. " * 20)
+        shares = [json.loads(self.done(run("eval", "--model", model, "--text", text, "--window", "200", "--attention", attention, "--json"))).get("keys_read", 1)
+                  for attention in ("auto", "dsa:top_k=64", "dense")]
+        self.assertLess(shares[0], shares[1])
+        self.assertLess(shares[1], shares[2])
+        self.assertEqual(shares[2], 1)
+        for arguments, words in ((("generate", "--prompt", "a", "--attention", "dsa:ratio=0.4"), "takes dsa:top_k or dsa:top_p"),
+                                 (("generate", "--prompt", "a", "--adapter", "x"), "takes no adapter yet"),
+                                 (("merge", "--adapter", "x", "--output", self.folder / "m"), "generate, chat and eval run it"),
+                                 (("compress", "--format", "int4", "--output", self.folder / "c"), "generate, chat and eval run it"),
+                                 (("fine-tune", "--dataset", ROOT / "data" / "finance_qa.json"), "generate, chat and eval run it")):
+            result = run(*arguments, "--model", model)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn(words, result.stderr)
+        self.assertFalse((self.folder / "m").exists())
+
     def test_a_cache_in_int8(self):
         text = self.done(run("generate", "--model", MODEL, "--prompt", "abc", "--max_new_tokens", "8", "--kv_cache", "int8"))
         self.assertEqual(text, self.done(run("generate", "--model", MODEL, "--prompt", "abc", "--max_new_tokens", "8", "--kv_cache", "int8")))

@@ -1,6 +1,8 @@
 """torch.ops.deepseek as a PyTorch user meets it: values and gradients against plain PyTorch, opcheck, torch.compile's shapes, refusals."""
 
 import math
+import pathlib
+import re
 import sys
 import unittest
 
@@ -118,6 +120,15 @@ class Sparse(unittest.TestCase):
             optimizer.step()
             losses.append(loss.item())
         self.assertLess(losses[-1], 0.8 * losses[0])
+
+
+class Page(unittest.TestCase):
+    def test_its_snippets_run(self):
+        page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "sparse_attention.md").read_text(encoding="utf-8")
+        snippets = re.findall(r"```python\n(.*?)```", page, re.S)
+        self.assertGreater(len(snippets), 0)
+        for snippet in snippets:
+            exec(snippet.replace("build/lib/libdeepseek_ops.so", LIBRARY), {})
 
 
 class Refusals(unittest.TestCase):
