@@ -52,6 +52,7 @@ struct Command : CommandText {
 [[nodiscard]] Command generate_command();
 [[nodiscard]] Command hardware_command();
 [[nodiscard]] Command merge_command();
+[[nodiscard]] Command plan_command();
 [[nodiscard]] Command pull_command();
 
 /// A program: its commands in the order of a model's life, and what only a program with libtorch can do.

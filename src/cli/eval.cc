@@ -58,7 +58,7 @@ Status text_perplexity(const Arguments& a, const LoadedModel& model, const Conte
 
 // How far the model lies from another one on the same text.
 Status text_divergence(const Arguments& a, const LoadedModel& model, const Context& context, Json& out) {
-  auto reference = load_for_inference(a.reference, {.device = a.device, .threads = context.threads}, context);
+  auto reference = load_for_inference(a.reference, {.device = a.device, .threads = context.threads, .attention = "dense"}, context);
   if (!reference) return base::pass(reference);
   auto text = base::read_file(a.text, size_t{256} << 20);
   if (!text) return base::pass(text);

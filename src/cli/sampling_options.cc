@@ -15,12 +15,13 @@ void add_engine_options(CLI::App& app, EngineArguments& a) {
   app.add_option("--dtype", a.dtype, "auto (as the file has its weights), f32 or bf16")->capture_default_str();
   app.add_option("--device", a.device, "cpu, or cuda: by libtorch's operators")->capture_default_str();
   app.add_option("--kv_cache", a.kv_cache, "type of keys and values: bf16, or int8 in half the memory")->capture_default_str();
-  app.add_option("--attention", a.attention, "auto (the model's own), dense, or dsa: layers without a sliding window read chosen keys only; dsa:top_p=0.95 (share of attention), dsa:ratio=0.4 "
+  app.add_option("--attention", a.attention, "auto (as the plan says, else the model's own), dense, or dsa: layers without a sliding window read chosen keys only; dsa:top_p=0.95 (share of attention), dsa:ratio=0.4 "
                  "(share of keys) or dsa:top_k=2048 (keys)")->capture_default_str();
+  app.add_option("--plan", a.plan, "a plan.json for --attention auto [the one beside the model]");
 }
 
 engine::LoadOptions load_options(const EngineArguments& a, const Context& context) {
-  return {.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads, .kv_cache = a.kv_cache, .attention = a.attention};
+  return {.dtype = a.dtype, .device = a.device, .adapter = a.adapter, .threads = context.threads, .kv_cache = a.kv_cache, .attention = a.attention, .plan = a.plan};
 }
 
 base::Status reach_device(const EngineArguments& a, const Context& context) {
@@ -58,6 +59,7 @@ base::Result<LoadedModel> load_for_generation(const GenerationArguments& a, cons
   }
   options.dtype = "auto";
   options.adapter.clear();
+  options.plan.clear();
   options.context = 0;
   auto draft = load_for_inference(a.draft, options, context);
   if (!draft) return base::within("--draft", draft.error());

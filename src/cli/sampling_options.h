@@ -17,7 +17,7 @@ namespace deepseek::cli {
 
 /// How a model runs: of generate, chat and eval.
 struct EngineArguments {
-  std::string model, adapter, dtype = "auto", device = "cpu", kv_cache = "bf16", attention = "auto";
+  std::string model, adapter, dtype = "auto", device = "cpu", kv_cache = "bf16", attention = "auto", plan;
 };
 void add_engine_options(CLI::App& app, EngineArguments& arguments);
 [[nodiscard]] engine::LoadOptions load_options(const EngineArguments& arguments, const Context& context);

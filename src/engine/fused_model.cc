@@ -40,11 +40,12 @@ base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weigh
     *to = *chosen;
   }
   model->attention_kernel_ = &kernels::choose_attention();
-  auto pool = kernels::KvPool::create(c.num_layers, c.num_kv_heads, c.head_dim, (options.cache_tokens + kPageTokens - 1) / kPageTokens, options.cache_type, options.selection.has_value());
+  const auto selects = [](const auto& s) { return s.has_value(); };
+  const bool summaries = options.selection.has_value() || std::any_of(options.selections.begin(), options.selections.end(), selects);
+  auto pool = kernels::KvPool::create(c.num_layers, c.num_kv_heads, c.head_dim, (options.cache_tokens + kPageTokens - 1) / kPageTokens, options.cache_type, summaries);
   if (!pool) return base::pass(pool);
   model->pool_ = std::move(*pool);
-  model->selection_ = options.selection;
-  model->tiles_.resize(static_cast<size_t>(model->team_->size()));
+  model->select(options.selections.empty() ? LayerSelections(static_cast<size_t>(c.num_layers), options.selection) : options.selections);
   model->embedding_scale_ = static_cast<float>(c.embedding_scale);
   // Transformers rounds the factor to the type of the embedding.
   if (model->weights_.embedding.format().bits == 16) model->embedding_scale_ = kernels::bf16_to_f32(kernels::f32_to_bf16(model->embedding_scale_));
@@ -175,8 +176,10 @@ base::Status FusedModel::prepare(std::span<const SequenceInput> inputs, Purpose 
   resize(last_, logit_rows_);
   const float softcap = static_cast<float>(c.attention_softcap), scale = static_cast<float>(c.attention_scale);
   const bool slides = std::find(c.sliding.begin(), c.sliding.end(), true) != c.sliding.end();
-  attention_[0].plan(sequences_, pool_, {c.num_heads, scale, softcap, 0, selection_ ? &*selection_ : nullptr}, team_->size());
-  if (slides) attention_[1].plan(sequences_, pool_, {c.num_heads, scale, softcap, c.sliding_window}, team_->size());
+  for (size_t i = 0; i < selections_.size(); ++i) {
+    attention_[i].plan(sequences_, pool_, {c.num_heads, scale, softcap, 0, selections_[i] ? &*selections_[i] : nullptr}, team_->size());
+  }
+  if (slides) attention_.back().plan(sequences_, pool_, {c.num_heads, scale, softcap, c.sliding_window}, team_->size());
   for (int kind = 0; kind < (slides ? 2 : 1); ++kind) {
     grow(cosines_[kind], tokens * half);
     grow(sines_[kind], tokens * half);
@@ -251,7 +254,7 @@ void FusedModel::place_keys(int64_t index, int64_t token) {
 
 void FusedModel::attend(int64_t index, int thread) {
   const bool slides = config().sliding[static_cast<size_t>(index)];
-  auto& attention = attention_[slides ? 1 : 0];
+  auto& attention = attention_[attention_of_layer_[static_cast<size_t>(index)]];
   const auto each = [&](int64_t count, const auto& body) {
     if (count == 0) return;  // every thread knows it: no barrier
     team_->share(count, 1, [&](int64_t begin, int64_t) { body(begin); });
@@ -266,6 +269,23 @@ void FusedModel::attend(int64_t index, int thread) {
     tiles_[static_cast<size_t>(thread)].visible += count.visible;
   });
   each(attention.merges(), [&](int64_t i) { attention.merge(i, attended_.data()); });
+}
+
+void FusedModel::select(LayerSelections selections) {
+  const auto& sliding = config().sliding;
+  selections_.clear();
+  attention_of_layer_.assign(sliding.size(), 0);
+  for (size_t i = 0; i < sliding.size(); ++i) {
+    if (sliding[i]) continue;
+    const auto same = std::find(selections_.begin(), selections_.end(), selections[i]);
+    attention_of_layer_[i] = static_cast<size_t>(same - selections_.begin());
+    if (same == selections_.end()) selections_.push_back(selections[i]);
+  }
+  for (size_t i = 0; i < sliding.size(); ++i) {
+    if (sliding[i]) attention_of_layer_[i] = selections_.size();
+  }
+  attention_.resize(selections_.size() + 1);
+  tiles_.assign(static_cast<size_t>(team_->size()), {});
 }
 
 double FusedModel::share_of_keys_read() const {

@@ -35,10 +35,12 @@ class FusedModel {
   /// Most tokens of one pass; a longer prompt is fed in pieces.
   static constexpr int64_t kMostTokens = 512;
 
+  using LayerSelections = std::vector<std::optional<kernels::SelectionOptions>>;
   struct Options {
     int64_t cache_tokens = 0;  ///< positions that all sequences together may fill, in pages of 64
     kernels::KvType cache_type = kernels::KvType::kBF16;
     std::optional<kernels::SelectionOptions> selection = std::nullopt;  ///< what layers without a sliding window read; nothing: all
+    LayerSelections selections = {};  ///< for each layer in its place; empty: `selection` for all
   };
   /// Errors: no kernel for the weights (a forced one that does not exist), no room for the cache.
   [[nodiscard]] static base::Result<std::unique_ptr<FusedModel>> create(PackedWeights weights, std::shared_ptr<hardware::Team> team, const Options& options);
@@ -73,6 +75,8 @@ class FusedModel {
   [[nodiscard]] int64_t free_pages() const { return pool_.free_pages(); }
   /// Of all passes so far, the keys that layers without a sliding window read of those that were there, 0 to 1.
   [[nodiscard]] double share_of_keys_read() const;
+  /// What each layer reads from now on; for sequences that begin then, in a model that was created with a selection. Counts of keys begin anew.
+  void select(LayerSelections selections);
   /// Forgets positions from `length` on and gives whole pages back.
   void truncate(CachedSequence& sequence, int64_t length);
 
@@ -107,7 +111,8 @@ class FusedModel {
   const kernels::MatmulKernel* f32_kernel_ = nullptr;
   const kernels::AttentionKernel* attention_kernel_ = nullptr;
   kernels::KvPool pool_;
-  std::optional<kernels::SelectionOptions> selection_;
+  LayerSelections selections_;               // unlike ones
+  std::vector<size_t> attention_of_layer_;   // index in attention_: of its selection, or behind them where a layer slides
   std::vector<kernels::TileCount> tiles_;  // of each thread
   Watcher watcher_;
   float embedding_scale_ = 1.0f;
@@ -120,7 +125,7 @@ class FusedModel {
   std::vector<int64_t> positions_, logit_tokens_;
   std::vector<int32_t> page_of_;  // [token]
   std::vector<kernels::AttentionSequence> sequences_;
-  kernels::PagedAttention attention_[2];
+  std::vector<kernels::PagedAttention> attention_;  // for each of selections_, then that of sliding layers
   std::vector<float> cosines_[2], sines_[2];  // [token][head_dim / 2]
   std::vector<float> residual_, q_, k_, v_, attended_, hidden_, gate_, up_, logits_;
   std::vector<kernels::PackedRows> normed_, heads_, inner_, last_;  // inputs of the products, one for each kind of activations

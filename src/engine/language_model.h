@@ -54,6 +54,7 @@ struct LoadOptions {
   int64_t context = 0;           ///< positions that the cache may hold; 0: the model's
   std::string kv_cache = "bf16"; ///< type of keys and values: "bf16", or "int8" in half the memory
   std::string attention = "auto";  ///< what layers without a sliding window read: kernels::selection_named(), or the model's own way
+  base::fs::path plan;             ///< for attention "auto": a plan.json; empty: the one beside the model, where there is one
   bool check_weights = true;     ///< refuse NaN and infinity
   bool cache = true;             ///< keep the packed weights beside the model for the next start
 };

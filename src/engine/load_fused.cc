@@ -7,6 +7,7 @@
 #include "engine/language_model.h"
 #include "hardware/cpu.h"
 #include "hardware/memory.h"
+#include "models/plan.h"
 
 namespace deepseek::engine {
 namespace {
@@ -127,6 +128,25 @@ base::Result<int64_t> context_that_fits(const models::DecoderConfig& config, int
   return most;
 }
 
+// What each layer reads: as asked, or as the plan has it.
+base::Result<FusedModel::LayerSelections> attention_of(const models::ModelText& text, const LoadOptions& options) {
+  const auto layers = static_cast<size_t>(text.config.num_layers);
+  if (options.attention != "auto") {
+    if (!options.plan.empty()) return base::refuse("--plan and --attention {} contradict each other: a plan is for --attention auto", options.attention);
+    auto selection = kernels::selection_named(options.attention);
+    if (!selection) return base::within("--attention", selection.error());
+    return FusedModel::LayerSelections(layers, *selection);
+  }
+  const auto file = options.plan.empty() ? models::plan_path(text.path) : options.plan;
+  std::error_code error;
+  if (options.plan.empty() && !base::fs::exists(file, error)) return FusedModel::LayerSelections(layers);
+  auto plan = models::read_plan(file, text.config);
+  if (!plan) return base::pass(plan);
+  auto found = models::sparsity_of(*plan, text.config);
+  if (!found) return base::within(file.string(), found.error());
+  return found->has_value() ? std::move(**found) : FusedModel::LayerSelections(layers);
+}
+
 }  // namespace
 
 base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText& text, const LoadOptions& options) {
@@ -134,8 +154,9 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   if (!as) return base::pass(as);
   auto cache_type = kernels::kv_type_named(options.kv_cache);
   if (!cache_type) return base::within("--kv_cache", cache_type.error());
-  auto selection = kernels::selection_named(options.attention == "auto" ? "dense" : options.attention);
-  if (!selection) return base::within("--attention", selection.error());
+  auto selections = attention_of(text, options);
+  if (!selections) return base::pass(selections);
+  const bool selects = std::any_of(selections->begin(), selections->end(), [](const auto& s) { return s.has_value(); });
   auto checkpoint = models::DecoderCheckpoint::open(text.path, text.gguf);
   if (!checkpoint) return base::pass(checkpoint);
   // More threads than processors only wait for each other.
@@ -144,9 +165,9 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   auto team = std::make_shared<hardware::Team>(std::min(options.threads, most));
   auto weights = pack_checkpoint(*checkpoint, *team, {.check_weights = options.check_weights, .as = *as, .adapter = options.adapter, .cache = options.cache});
   if (!weights) return base::pass(weights);
-  auto context = context_that_fits(text.config, options.context, *cache_type, selection->has_value());
+  auto context = context_that_fits(text.config, options.context, *cache_type, selects);
   if (!context) return base::pass(context);
-  auto model = FusedModel::create(std::move(*weights), std::move(team), {*context, *cache_type, *selection});
+  auto model = FusedModel::create(std::move(*weights), std::move(team), {.cache_tokens = *context, .cache_type = *cache_type, .selections = std::move(*selections)});
   if (!model) return base::pass(model);
   if ((*model)->kernels().find("reference") != std::string::npos) {
     base::log_info("kernels: " + (*model)->kernels() + "; without AVX2 (or with DEEPSEEK_FORCE_KERNEL) this is slow");

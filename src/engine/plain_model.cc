@@ -114,6 +114,7 @@ base::Result<std::unique_ptr<LanguageModel>> load_deepseek(const models::ModelTe
 std::unique_ptr<LanguageModel> plain_model(const models::Decoder& decoder) { return std::make_unique<PlainModel<models::Decoder>>(decoder); }
 
 base::Result<std::unique_ptr<LanguageModel>> load_plain(const models::ModelText& text, const LoadOptions& options) {
+  if (!options.plan.empty()) return base::refuse("--plan is for --device cpu and models that the engine runs itself");
   if (text.config.family == models::DecoderFamily::kDeepseek) return load_deepseek(text, options);
   if (options.attention != "dense" && options.attention != "auto") return base::refuse("--attention {} is for --device cpu", options.attention);
   auto decoder = models::load_adapted_decoder(text.path, {.dtype = options.dtype, .device = options.device, .check_weights = options.check_weights,

@@ -280,6 +280,58 @@ class Generation(Case):
         self.assertLess(whole["kl"], out["kl"])
         self.assertNotIn("keys_read", json.loads(self.done(run(*arguments))))
 
+    def test_a_plan_is_made_beside_the_model_and_obeyed(self):
+        target = self.folder / "planned"
+        shutil.copytree(MODEL, target)
+        config = json.loads((target / "config.json").read_text())
+        config["max_position_embeddings"] = 4096
+        (target / "config.json").write_text(json.dumps(config))
+        text = self.folder / "text.txt"
+        text.write_text("".join(f"Bond {i} pays {i * i % 97} a year. " for i in range(300)))
+        plan = ["plan", "--model", target, "--sparsity", "--text", text, "--window", "3000"]
+        (target / "plan.json").write_text("my notes")
+        self.refused(run(*plan, "--min_fidelity", "0.9"), "plan.json", 1)
+        self.assertEqual((target / "plan.json").read_text(), "my notes")
+        (target / "plan.json").unlink()
+        out = json.loads(self.done(run(*plan, "--min_fidelity", "0.9", "--json")))["sparsity"]
+        self.assertEqual(list(out["layers"]), ["0", "1", "2"])
+        self.assertTrue(out["measured"]["held_out"])
+        self.assertGreaterEqual(out["measured"]["agreement"], 0.9)
+        self.assertEqual(json.loads((target / "plan.json").read_text())["sparsity"], out)
+        # Reading all keys is always faithful.
+        exact = json.loads(self.done(run(*plan, "--min_fidelity", "1", "--output", self.folder / "exact.json", "--json")))["sparsity"]
+        self.assertEqual(exact["measured"]["agreement"], 1)
+        measure = ["eval", "--model", target, "--text", text, "--window", "3000", "--json"]
+        planned, dense = (json.loads(self.done(run(*measure, "--attention", attention))) for attention in ("auto", "dense"))
+        self.assertNotIn("keys_read", dense)
+        if any(attention != "dense" for attention in out["layers"].values()):
+            self.assertLess(planned["keys_read"], 1)
+        moved = self.folder / "moved.json"
+        (target / "plan.json").rename(moved)
+        self.assertEqual(json.loads(self.done(run(*measure))), dense)
+        self.assertEqual(json.loads(self.done(run(*measure, "--plan", moved))), planned)
+        self.refused(run(*measure, "--plan", moved, "--attention", "dsa"), "contradict")
+        other = ROOT / "tests" / "golden" / "models" / "qwen3"
+        self.refused(run("generate", "--model", other, "--prompt", "a", "--plan", moved), "was made for another model")
+        self.refused(run(*measure, "--plan", self.folder / "absent.json"), "absent.json", 1)
+        self.refused(run(*plan, "--output", self.folder / "nowhere" / "plan.json"), "nowhere", 1)
+
+    def test_what_a_plan_needs_is_said(self):
+        text = self.folder / "text.txt"
+        text.write_text("A bond is a loan. " * 20)
+        plan = ["plan", "--model", MODEL]
+        for arguments, words in (([], "say what to plan: --sparsity"), (["--sparsity"], "--text is missing"), (["--sparsity", "--text", text], "there is nothing to plan"),
+                                 (["--sparsity", "--text", text, "--min_fidelity", "1.5"], "above 0, up to 1")):
+            self.refused(run(*plan, *arguments), words)
+        self.refused(run(*plan, "--sparsity", "--text", self.folder / "absent"), "absent", 1)
+        target = self.folder / "long"
+        shutil.copytree(MODEL, target)
+        config = json.loads((target / "config.json").read_text())
+        config["max_position_embeddings"] = 4096
+        (target / "config.json").write_text(json.dumps(config))
+        self.refused(run("plan", "--model", target, "--sparsity", "--text", text), "2560 or more are needed")
+        self.refused(run("plan", "--model", target, "--sparsity", "--text", text, "--window", "100"), "use 2560")
+
     def test_a_deepseek_model_reads_what_its_indexer_names(self):
         model = ROOT / "tests" / "golden" / "models" / "deepseek_v32"
         out = json.loads(self.done(run("generate", "--model", model, "--prompt", "abc", "--max_new_tokens", "40", "--dtype", "f32", "--json")))

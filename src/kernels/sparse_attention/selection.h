@@ -21,6 +21,7 @@ struct SelectionOptions {
   int64_t least = 512;         ///< kTopP: keys, at least
   float most = 1.0f;           ///< kTopP: share of the keys, at most
   int64_t dense_below = 2048;  ///< the first so many positions read all keys before them: choosing costs as much as it saves there
+  bool operator==(const SelectionOptions&) const = default;
 };
 /// "dense" is nothing; "dsa" the defaults; "dsa:ratio=0.4", "dsa:top_k=2048" and "dsa:top_p=0.95" one of the modes. Errors: another text, a
 /// number outside its range.
