@@ -1,7 +1,6 @@
 // plan: decides about a model once, and writes the decision beside it.
 #include <nlohmann/json.hpp>
 
-#include "base/json.h"
 #include "base/log.h"
 #include "base/signals.h"
 #include "cli/command.h"

@@ -40,12 +40,10 @@ base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weigh
     *to = *chosen;
   }
   model->attention_kernel_ = &kernels::choose_attention();
-  const auto selects = [](const auto& s) { return s.has_value(); };
-  const bool summaries = options.selection.has_value() || std::any_of(options.selections.begin(), options.selections.end(), selects);
-  auto pool = kernels::KvPool::create(c.num_layers, c.num_kv_heads, c.head_dim, (options.cache_tokens + kPageTokens - 1) / kPageTokens, options.cache_type, summaries);
+  auto pool = kernels::KvPool::create(c.num_layers, c.num_kv_heads, c.head_dim, (options.cache_tokens + kPageTokens - 1) / kPageTokens, options.cache_type, options.selection.has_value());
   if (!pool) return base::pass(pool);
   model->pool_ = std::move(*pool);
-  model->select(options.selections.empty() ? LayerSelections(static_cast<size_t>(c.num_layers), options.selection) : options.selections);
+  model->select(LayerSelections(static_cast<size_t>(c.num_layers), options.selection));
   model->embedding_scale_ = static_cast<float>(c.embedding_scale);
   // Transformers rounds the factor to the type of the embedding.
   if (model->weights_.embedding.format().bits == 16) model->embedding_scale_ = kernels::bf16_to_f32(kernels::f32_to_bf16(model->embedding_scale_));

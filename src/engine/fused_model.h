@@ -40,7 +40,6 @@ class FusedModel {
     int64_t cache_tokens = 0;  ///< positions that all sequences together may fill, in pages of 64
     kernels::KvType cache_type = kernels::KvType::kBF16;
     std::optional<kernels::SelectionOptions> selection = std::nullopt;  ///< what layers without a sliding window read; nothing: all
-    LayerSelections selections = {};  ///< for each layer in its place; empty: `selection` for all
   };
   /// Errors: no kernel for the weights (a forced one that does not exist), no room for the cache.
   [[nodiscard]] static base::Result<std::unique_ptr<FusedModel>> create(PackedWeights weights, std::shared_ptr<hardware::Team> team, const Options& options);

@@ -156,7 +156,8 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   if (!cache_type) return base::within("--kv_cache", cache_type.error());
   auto selections = attention_of(text, options);
   if (!selections) return base::pass(selections);
-  const bool selects = std::any_of(selections->begin(), selections->end(), [](const auto& s) { return s.has_value(); });
+  const auto first = std::find_if(selections->begin(), selections->end(), [](const auto& s) { return s.has_value(); });
+  const auto selection = first == selections->end() ? std::nullopt : *first;
   auto checkpoint = models::DecoderCheckpoint::open(text.path, text.gguf);
   if (!checkpoint) return base::pass(checkpoint);
   // More threads than processors only wait for each other.
@@ -165,10 +166,11 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   auto team = std::make_shared<hardware::Team>(std::min(options.threads, most));
   auto weights = pack_checkpoint(*checkpoint, *team, {.check_weights = options.check_weights, .as = *as, .adapter = options.adapter, .cache = options.cache});
   if (!weights) return base::pass(weights);
-  auto context = context_that_fits(text.config, options.context, *cache_type, selects);
+  auto context = context_that_fits(text.config, options.context, *cache_type, selection.has_value());
   if (!context) return base::pass(context);
-  auto model = FusedModel::create(std::move(*weights), std::move(team), {.cache_tokens = *context, .cache_type = *cache_type, .selections = std::move(*selections)});
+  auto model = FusedModel::create(std::move(*weights), std::move(team), {*context, *cache_type, selection});
   if (!model) return base::pass(model);
+  (*model)->select(std::move(*selections));
   if ((*model)->kernels().find("reference") != std::string::npos) {
     base::log_info("kernels: " + (*model)->kernels() + "; without AVX2 (or with DEEPSEEK_FORCE_KERNEL) this is slow");
   }

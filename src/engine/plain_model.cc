@@ -1,9 +1,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
 
-#include <algorithm>
 #include <exception>
 #include <new>
 #include <type_traits>

@@ -12,6 +12,12 @@ at::Tensor index_tensor(const std::vector<int64_t>& indices) {
   return out;
 }
 
+at::Tensor float_tensor(const std::vector<float>& values) {
+  at::Tensor out = at::empty({static_cast<int64_t>(values.size())}, at::kFloat);
+  std::copy(values.begin(), values.end(), out.mutable_data_ptr<float>());
+  return out;
+}
+
 at::Tensor tokens_tensor(const std::vector<int32_t>& tokens) { return index_tensor({tokens.begin(), tokens.end()}); }
 
 PackedSequences pack_sequences(const std::vector<std::vector<int32_t>>& sequences) {

@@ -16,6 +16,8 @@ struct PackedSequences {
 [[nodiscard]] PackedSequences pack_sequences(const std::vector<std::vector<int32_t>>& sequences);
 /// [n] i64.
 [[nodiscard]] at::Tensor tokens_tensor(const std::vector<int32_t>& tokens);
+/// [n] f32.
+[[nodiscard]] at::Tensor float_tensor(const std::vector<float>& values);
 [[nodiscard]] at::Tensor index_tensor(const std::vector<int64_t>& indices);
 
 }  // namespace deepseek::models

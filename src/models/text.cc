@@ -6,7 +6,6 @@
 
 #include "base/json.h"
 #include "formats/weights/gguf.h"
-#include "models/decoder/checkpoint.h"
 #include "models/deepseek/config.h"
 #include "models/hub/hub.h"
 #include "models/prompt.h"
@@ -85,10 +84,16 @@ Result<TextParts> assembled(const fs::path& path, DecoderConfig config, Result<f
 // Of any model that generates text; what else DeepSeek's models have is read with their weights.
 Result<DecoderConfig> config_of_directory(const fs::path& path) {
   auto json = base::read_json_file(path / "config.json");
-  if (!json || !json->is_object() || !is_deepseek_type(base::value_or<std::string>(*json, "model_type", ""))) return read_decoder_config(path);
-  auto config = deepseek_config_from_json(*json);
+  if (!json) return base::pass(json);
+  Result<DecoderConfig> config = DecoderConfig();
+  if (json->is_object() && is_deepseek_type(base::value_or<std::string>(*json, "model_type", ""))) {
+    auto whole = deepseek_config_from_json(*json);
+    config = whole ? Result<DecoderConfig>(whole->common) : base::pass(whole);
+  } else {
+    config = decoder_config_from_json(*json);
+  }
   if (!config) return base::within((path / "config.json").string(), config.error());
-  return config->common;
+  return config;
 }
 
 Result<TextParts> text_parts(const fs::path& path) {

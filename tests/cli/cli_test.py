@@ -252,21 +252,13 @@ class Generation(Case):
         self.refused(run(*arguments, environment={"DEEPSEEK_FORCE_KERNEL": "abacus"}), "abacus is unknown; there are ")
 
     def test_more_context_than_memory(self):
-        target = self.folder / "long"
-        shutil.copytree(MODEL, target)
-        config = json.loads((target / "config.json").read_text())
-        config["max_position_embeddings"] = 2_000_000_000
-        (target / "config.json").write_text(json.dumps(config))
+        target = self.model_with_context(2_000_000_000)
         arguments = ["generate", "--model", target, "--prompt", "hello", "--max_new_tokens", "2"]
         self.refused(run(*arguments, "--context", "2000000000"), "lower --context to ")
         self.assertIn("memory holds a context of ", run(*arguments).stderr)
 
     def test_attention_over_chosen_keys(self):
-        target = self.folder / "long"
-        shutil.copytree(MODEL, target)
-        config = json.loads((target / "config.json").read_text())
-        config["max_position_embeddings"] = 4096
-        (target / "config.json").write_text(json.dumps(config))
+        target = self.model_with_context(4096)
         (self.folder / "text.txt").write_text("".join(f"Bond {i} pays {i * i % 97} a year. " for i in range(150)))
         arguments = ["eval", "--model", target, "--reference", target, "--text", self.folder / "text.txt", "--window", "4096", "--json"]
         out = json.loads(self.done(run(*arguments, "--attention", "dsa:ratio=0.3")))
@@ -281,11 +273,7 @@ class Generation(Case):
         self.assertNotIn("keys_read", json.loads(self.done(run(*arguments))))
 
     def test_a_plan_is_made_beside_the_model_and_obeyed(self):
-        target = self.folder / "planned"
-        shutil.copytree(MODEL, target)
-        config = json.loads((target / "config.json").read_text())
-        config["max_position_embeddings"] = 4096
-        (target / "config.json").write_text(json.dumps(config))
+        target = self.model_with_context(4096)
         text = self.folder / "text.txt"
         text.write_text("".join(f"Bond {i} pays {i * i % 97} a year. " for i in range(300)))
         plan = ["plan", "--model", target, "--sparsity", "--text", text, "--window", "3000"]
@@ -324,11 +312,7 @@ class Generation(Case):
                                  (["--sparsity", "--text", text, "--min_fidelity", "1.5"], "above 0, up to 1")):
             self.refused(run(*plan, *arguments), words)
         self.refused(run(*plan, "--sparsity", "--text", self.folder / "absent"), "absent", 1)
-        target = self.folder / "long"
-        shutil.copytree(MODEL, target)
-        config = json.loads((target / "config.json").read_text())
-        config["max_position_embeddings"] = 4096
-        (target / "config.json").write_text(json.dumps(config))
+        target = self.model_with_context(4096)
         self.refused(run("plan", "--model", target, "--sparsity", "--text", text), "2560 or more are needed")
         self.refused(run("plan", "--model", target, "--sparsity", "--text", text, "--window", "100"), "use 2560")
 

@@ -1,7 +1,9 @@
 """Runs deepseek-cli for the tests, on the tiny models of tests/golden."""
 
+import json
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -23,6 +25,14 @@ class Case(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
+
+    def model_with_context(self, positions):
+        """A copy of MODEL whose configuration has another context."""
+        target = self.folder / "other-context"
+        shutil.copytree(MODEL, target)
+        config = json.loads((target / "config.json").read_text())
+        (target / "config.json").write_text(json.dumps({**config, "max_position_embeddings": positions}))
+        return target
 
     def refused(self, result, text, code=2):
         self.assertEqual(result.returncode, code, result.stderr)

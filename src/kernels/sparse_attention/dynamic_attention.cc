@@ -10,6 +10,7 @@
 
 #include "kernels/elementwise/tensor_rows.h"
 #include "kernels/sparse_attention/block_product.h"
+#include "kernels/sparse_attention/head_rows.h"
 #include "kernels/sparse_attention/operators.h"
 #include "kernels/sparse_attention/row_selection.h"
 
@@ -17,8 +18,6 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr int64_t kQueries = 48;  // of a tile: a multiple of the product's 6 rows; with 2,048 keys 384 KiB, which the second cache holds
-constexpr int64_t kPanel = 64;    // keys side by side in the transposed copy of k
-constexpr int64_t kParts = 8;     // of the backward pass for each batch, so that few key heads occupy many threads too
 
 struct Shape {
   int64_t batch, heads, kv_heads, queries, keys, dim, width;  // width: dim as the products need it
@@ -37,23 +36,6 @@ std::vector<float> plain_copy(const at::Tensor& x, const Shape& s) {
   return copy;
 }
 
-// x transposed in panels of kPanel keys: [batch * kv_heads, panels, dim, kPanel], zeros behind the last key.
-std::vector<float> panel_copy(const at::Tensor& x, const Shape& s) {
-  const int64_t panels = s.padded_keys() / kPanel, size = s.dim * kPanel;
-  std::vector<float> copy(static_cast<size_t>(s.batch * s.kv_heads * panels * size));
-  at::parallel_for(0, s.batch * s.kv_heads * panels, 1, [&](int64_t from, int64_t to) {
-    std::vector<float> rows(static_cast<size_t>(kPanel * s.width));
-    for (int64_t p = from; p < to; ++p) {
-      const int64_t head = p / panels, first = p % panels * kPanel, count = std::min(kPanel, s.keys - first);
-      load_rows(x, head * s.keys + first, count, s.width, rows.data());
-      for (int64_t d = 0; d < s.dim; ++d) {
-        for (int64_t j = 0; j < count; ++j) copy[static_cast<size_t>(p * size + d * kPanel + j)] = rows[static_cast<size_t>(j * s.width + d)];
-      }
-    }
-  });
-  return copy;
-}
-
 // A block of queries of one head.
 struct Tile {
   int64_t head, first, rows, visible, columns;  // head: of all batches; visible: keys that its last query sees; columns: those computed
@@ -66,7 +48,7 @@ struct Tile {
 // tile [rows, padded keys] = a [rows, width] times the panels of one key head.
 void scores(const float* a, const float* panels, const Shape& s, const Tile& tile, float* out) {
   for (int64_t first = 0; first < tile.columns; first += kPanel) {
-    multiply({.a = a, .a_row = s.width, .b = panels + first * s.dim, .b_row = kPanel, .c = out + first, .c_row = s.padded_keys(), .rows = tile.rows,
+    multiply({.a = a, .a_row = s.width, .b = panels + first * s.width, .b_row = kPanel, .c = out + first, .c_row = s.padded_keys(), .rows = tile.rows,
               .depth = s.dim, .columns = std::min(kPanel, tile.columns - first)});
   }
 }
@@ -83,8 +65,6 @@ void gather(const float* weights, const float* a, const Shape& s, const Tile& ti
             .depth = tile.rows, .columns = s.width, .add = true});
 }
 
-double scale_of(const DynamicAttentionOptions& o, int64_t dim) { return o.scale.value_or(1.0 / std::sqrt(static_cast<double>(dim))); }
-
 KeptScores choose(const float* x, int64_t n, const RowFacts& facts, const DynamicAttentionOptions& o, float scale, std::vector<float>& weights) {
   using Mode = DynamicAttentionOptions::Mode;
   if (o.mode != Mode::kTopP) {
@@ -100,16 +80,14 @@ KeptScores choose(const float* x, int64_t n, const RowFacts& facts, const Dynami
 class Forward {
  public:
   Forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionOptions& o, DynamicAttentionResult& result)
-      : q_(q), s_(q, k), o_(o), scale_(static_cast<float>(scale_of(o, s_.dim))), keys_(panel_copy(k, s_)), values_(plain_copy(v, s_)), result_(result) {}
+      : q_(q), s_(q, k), o_(o), scale_(static_cast<float>(scale_of(o.scale, s_.dim))), keys_(panels_of(k, s_.width)), values_(plain_copy(v, s_)), result_(result) {}
 
   void run() {
     const int64_t blocks = s_.blocks();
     at::parallel_for(0, s_.batch * s_.heads * blocks, 1, [&](int64_t from, int64_t to) {
       std::vector<float> tile(static_cast<size_t>(kQueries * s_.padded_keys())), a(static_cast<size_t>(kQueries * s_.width)), out(a.size()), weights;
       for (int64_t t = from; t < to; ++t) {
-        // From both ends in turn: under a causal mask late blocks cost more, and each thread gets neighbours.
-        const int64_t i = t % blocks, block = i % 2 == 0 ? i / 2 : blocks - 1 - i / 2;
-        one({s_, o_, t / blocks, block}, tile.data(), a.data(), out.data(), weights);
+        one({s_, o_, t / blocks, from_both_ends(t % blocks, blocks)}, tile.data(), a.data(), out.data(), weights);
       }
     });
   }
@@ -118,7 +96,7 @@ class Forward {
   void one(const Tile& tile, float* x, float* a, float* out, std::vector<float>& weights) {
     const int64_t kv = tile.head / s_.group(), at = tile.head * s_.queries + tile.first;
     load_rows(q_, at, tile.rows, s_.width, a);
-    scores(a, keys_.data() + kv * s_.padded_keys() * s_.dim, s_, tile, x);
+    scores(a, keys_.data() + kv * s_.padded_keys() * s_.width, s_, tile, x);
     float factor[kQueries];
     for (int64_t r = 0; r < tile.rows; ++r) factor[r] = row(x + r * s_.padded_keys(), tile.seen_by(r, o_.causal), tile.columns, at + r, weights);
     weighted(x, values_.data() + kv * s_.keys * s_.width, s_, tile, out);
@@ -171,11 +149,11 @@ class Backward {
  public:
   Backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionRows& rows,
            const DynamicAttentionOptions& o)
-      : d_out_(d_out), q_(q), s_(q, k), rows_(rows), o_(o), scale_(static_cast<float>(scale_of(o, s_.dim))), key_panels_(panel_copy(k, s_)),
-        value_panels_(panel_copy(v, s_)), keys_(plain_copy(k, s_)) {}
+      : d_out_(d_out), q_(q), s_(q, k), rows_(rows), o_(o), scale_(static_cast<float>(scale_of(o.scale, s_.dim))), key_panels_(panels_of(k, s_.width)),
+        value_panels_(panels_of(v, s_.width)), keys_(plain_copy(k, s_)) {}
 
   void run(DynamicAttentionGradients& out) {
-    const int64_t heads = s_.batch * s_.kv_heads, parts = std::clamp<int64_t>(kParts / s_.kv_heads, 1, s_.group() * s_.blocks()), size = s_.keys * s_.width;
+    const int64_t heads = s_.batch * s_.kv_heads, parts = std::clamp<int64_t>(kGradientParts / s_.kv_heads, 1, s_.group() * s_.blocks()), size = s_.keys * s_.width;
     std::vector<float> dk(static_cast<size_t>(heads * parts * size)), dv(dk.size());
     at::parallel_for(0, heads * parts, 1, [&](int64_t from, int64_t to) {
       Scratch scratch(s_);
@@ -186,20 +164,13 @@ class Backward {
         }
       }
     });
-    at::parallel_for(0, heads, 1, [&](int64_t from, int64_t to) {
-      for (int64_t h = from; h < to; ++h) {
-        for (auto* sum : {&dk, &dv}) {
-          float* first = sum->data() + h * parts * size;
-          for (int64_t p = 1; p < parts; ++p) add_row(first, first + p * size, size);
-          store_rows(first, s_.width, h * s_.keys, s_.keys, sum == &dk ? out.dk : out.dv);
-        }
-      }
-    });
+    store_sum_of_parts(dk, parts, s_.width, out.dk);
+    store_sum_of_parts(dv, parts, s_.width, out.dv);
   }
 
  private:
   void one(const Tile& tile, int64_t kv, Scratch& x, float* dk, float* dv, const at::Tensor& dq) {
-    const int64_t at = tile.head * s_.queries + tile.first, panels = kv * s_.padded_keys() * s_.dim, stride = s_.padded_keys();
+    const int64_t at = tile.head * s_.queries + tile.first, panels = kv * s_.padded_keys() * s_.width, stride = s_.padded_keys();
     load_rows(q_, at, tile.rows, s_.width, x.q.data());
     load_rows(d_out_, at, tile.rows, s_.width, x.d.data());
     scores(x.q.data(), key_panels_.data() + panels, s_, tile, x.p.data());

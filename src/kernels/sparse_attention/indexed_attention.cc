@@ -11,6 +11,7 @@
 
 #include "kernels/elementwise/tensor_rows.h"
 #include "kernels/sparse_attention/block_product.h"
+#include "kernels/sparse_attention/head_rows.h"
 #include "kernels/sparse_attention/operators.h"
 #include "kernels/sparse_attention/row_selection.h"
 
@@ -18,7 +19,6 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr int64_t kKeys = 64;   // gathered at a time: with 64 dims 16 KiB
-constexpr int64_t kParts = 8;   // of the backward pass for each batch, so that few key heads occupy many threads too
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
 struct Shape {
@@ -168,7 +168,7 @@ class Backward : Gathered {
       : Gathered(q, k, v, lists, scale), d_out_(d_out), result_(result) {}
 
   void run(IndexedAttentionGradients& out) {
-    const int64_t heads = s_.batch * s_.kv_heads, parts = std::clamp<int64_t>(kParts / s_.kv_heads, 1, s_.queries);
+    const int64_t heads = s_.batch * s_.kv_heads, parts = std::clamp<int64_t>(kGradientParts / s_.kv_heads, 1, s_.queries);
     const int64_t key_size = s_.keys * s_.width, value_size = s_.keys * s_.value_width;
     std::vector<float> dk(static_cast<size_t>(heads * parts * key_size)), dv(static_cast<size_t>(heads * parts * value_size));
     at::parallel_for(0, heads * parts, 1, [&](int64_t from, int64_t to) {
@@ -179,17 +179,8 @@ class Backward : Gathered {
         }
       }
     });
-    const auto gathered = [&](std::vector<float>& sums, int64_t width, const at::Tensor& into) {
-      at::parallel_for(0, heads, 1, [&](int64_t from, int64_t to) {
-        for (int64_t h = from; h < to; ++h) {
-          float* first = sums.data() + h * parts * s_.keys * width;
-          for (int64_t p = 1; p < parts; ++p) add_row(first, first + p * s_.keys * width, s_.keys * width);
-          store_rows(first, width, h * s_.keys, s_.keys, into);
-        }
-      });
-    };
-    gathered(dk, s_.width, out.dk);
-    gathered(dv, s_.value_width, out.dv);
+    store_sum_of_parts(dk, parts, s_.width, out.dk);
+    store_sum_of_parts(dv, parts, s_.value_width, out.dv);
   }
 
  private:
@@ -234,8 +225,6 @@ class Backward : Gathered {
 
 // A latent's values are the first columns of its keys: a view, which a copy at every step would make expensive.
 at::Tensor with_whole_rows(const at::Tensor& x) { return x.stride(3) == 1 ? x : x.contiguous(); }
-
-double scale_of(const std::optional<double>& scale, int64_t dim) { return scale.value_or(1.0 / std::sqrt(static_cast<double>(dim))); }
 
 }  // namespace
 

@@ -2,7 +2,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/relu.h>
@@ -14,6 +13,7 @@
 #include "kernels/elementwise/tensor_rows.h"
 #include "kernels/simd.h"
 #include "kernels/sparse_attention/block_product.h"
+#include "kernels/sparse_attention/head_rows.h"
 #include "kernels/sparse_attention/operators.h"
 #include "kernels/sparse_attention/row_selection.h"
 
@@ -21,7 +21,6 @@ namespace deepseek::kernels {
 namespace {
 
 using Mode = IndexerOptions::Mode;
-constexpr int64_t kPanel = 64;    // keys side by side: 64 dims of them fill half of the first cache, 128 all of it
 constexpr int64_t kQueries = 6;   // of a block: its rows of scores for 32,768 keys are 768 KiB
 constexpr float kLargest = std::numeric_limits<float>::max();
 
@@ -33,21 +32,6 @@ struct Shape {
   [[nodiscard]] int64_t panels() const { return (keys + kPanel - 1) / kPanel; }
   [[nodiscard]] int64_t panel_size() const { return width * kPanel; }
 };
-
-// k transposed in panels: [batch, panels, width, kPanel], zeros behind the last key.
-std::vector<float> panels_of(const at::Tensor& k, const Shape& s) {
-  std::vector<float> copy(static_cast<size_t>(s.batch * s.panels() * s.panel_size()));
-  at::parallel_for(0, s.batch * s.panels(), 4, [&](int64_t from, int64_t to) {
-    std::vector<float> rows(static_cast<size_t>(s.panel_size()));
-    for (int64_t p = from; p < to; ++p) {
-      const int64_t first = p % s.panels() * kPanel, count = std::min(kPanel, s.keys - first);
-      load_rows(k, p / s.panels() * s.keys + first, count, s.width, rows.data());
-      std::fill(rows.begin() + count * s.width, rows.end(), 0.0f);
-      transpose(rows.data(), s.width, kPanel, s.width, copy.data() + p * s.panel_size(), kPanel);
-    }
-  });
-  return copy;
-}
 
 // row[s] = sum over heads of weights[j] * relu(tile[j][s])
 DEEPSEEK_VECTOR_CLONES void weighted_sum(const float* tile, const float* weights, int64_t heads, float* row) {
@@ -108,14 +92,12 @@ at::Tensor select_keys(const at::Tensor& q_in, const at::Tensor& k_in, const at:
   const Shape s(q, k);
   const int64_t width = std::min(s.keys, o.mode == Mode::kTopK ? static_cast<int64_t>(o.value) : o.most);
   at::Tensor out = at::empty({s.batch, s.queries, width}, q.options().dtype(at::kInt));
-  const std::vector<float> panels = panels_of(k, s);
+  const std::vector<float> panels = panels_of(k, s.width);
   at::parallel_for(0, s.batch * s.blocks(), 1, [&](int64_t from, int64_t to) {
     std::vector<float> a(static_cast<size_t>(kQueries * s.heads * s.width)), tile(static_cast<size_t>(kQueries * s.heads * kPanel));
     std::vector<float> rows(static_cast<size_t>(kQueries * s.panels() * kPanel)), mass;
     for (int64_t t = from; t < to; ++t) {
-      // From both ends in turn: under a causal mask late blocks cost more, and each thread gets neighbours.
-      const int64_t batch = t / s.blocks(), i = t % s.blocks(), block = i % 2 == 0 ? i / 2 : s.blocks() - 1 - i / 2;
-      const int64_t first = block * kQueries, count = std::min(kQueries, s.queries - first), at = batch * s.queries + first;
+      const int64_t batch = t / s.blocks(), first = from_both_ends(t % s.blocks(), s.blocks()) * kQueries, count = std::min(kQueries, s.queries - first), at = batch * s.queries + first;
       const auto visible = [&](int64_t query) { return o.causal ? s.keys - s.queries + first + query + 1 : s.keys; };
       load_rows(q, at * s.heads, count * s.heads, s.width, a.data());
       for (int64_t p = 0; p * kPanel < visible(count - 1); ++p) {

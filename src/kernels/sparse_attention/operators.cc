@@ -15,6 +15,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/sparse_attention/head_rows.h"
+
 namespace deepseek::kernels::operators {
 namespace {
 
@@ -91,8 +93,6 @@ Kept kept_scores(const at::Tensor& q, const at::Tensor& k, const DynamicAttentio
   return {x, keep, bad};
 }
 
-double scale_of(const DynamicAttentionOptions& o, int64_t dim) { return o.scale.value_or(1.0 / std::sqrt(static_cast<double>(dim))); }
-
 }  // namespace
 
 at::Tensor visible(int64_t queries, int64_t keys, const at::Device& device) {
@@ -158,7 +158,7 @@ DynamicAttentionResult dynamic_sparse_attention(const at::Tensor& q, const at::T
   const auto f32 = q.options().dtype(at::kFloat);
   const auto rows = q.sizes().slice(0, 3);
   DynamicAttentionResult result{at::empty(q.sizes(), q.options()), {at::empty(rows, f32), at::empty(rows, f32), at::empty(rows, f32.dtype(at::kInt))}};
-  const double scale = scale_of(o, q.size(3));
+  const double scale = scale_of(o.scale, q.size(3));
   in_blocks(q.size(2), 2 * q.size(0) * q.size(1) * k.size(2), [&](int64_t first, int64_t count) {
     const Kept kept = kept_scores(q, k, o, scale, first, count, &result.rows);
     const at::Tensor x = (kept.scores * scale).masked_fill(~kept.keep, kNone);
@@ -174,7 +174,7 @@ DynamicAttentionGradients dynamic_sparse_attention_backward(const at::Tensor& d_
                                                             const DynamicAttentionRows& rows, const DynamicAttentionOptions& o) {
   const at::Tensor k = spread_heads(k_in, q.size(1)), v = spread_heads(v_in, q.size(1));
   at::Tensor dq = at::zeros_like(q), dk = at::zeros_like(k), dv = at::zeros_like(v);
-  const double scale = scale_of(o, q.size(3));
+  const double scale = scale_of(o.scale, q.size(3));
   in_blocks(q.size(2), 4 * q.size(0) * q.size(1) * k.size(2), [&](int64_t first, int64_t count) {
     const auto of = [&](const at::Tensor& x) { return x.narrow(2, first, count); };
     const at::Tensor block = of(q).to(at::kFloat), d = of(d_out).to(at::kFloat), lse = of(rows.log_sum_exp).unsqueeze(-1), threshold = of(rows.threshold).unsqueeze(-1);

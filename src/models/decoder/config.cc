@@ -103,7 +103,9 @@ base::Status read_sliding(const json& j, DecoderConfig& c) {
   return {};
 }
 
-void read_ids(const json& j, DecoderConfig& c) {
+}  // namespace
+
+void read_token_ids(const json& j, DecoderConfig& c) {
   c.bos_id = value_or<int64_t>(j, "bos_token_id", -1);
   const auto eos = j.find("eos_token_id");
   if (eos == j.end()) return;
@@ -113,6 +115,8 @@ void read_ids(const json& j, DecoderConfig& c) {
     if (id.is_number_integer()) c.eos_ids.push_back(id.get<int64_t>());
   }
 }
+
+namespace {
 
 Result<DecoderFamily> family_from(const json& j) {
   const std::string type = value_or<std::string>(j, "model_type", "");
@@ -191,7 +195,7 @@ Result<DecoderConfig> decoder_config_from_json(const json& outer) {
   }
   if (auto sliding = read_sliding(j, c); !sliding) return pass(sliding);
   if (auto rope = read_rope(j, c); !rope) return pass(rope);
-  read_ids(j, c);
+  read_token_ids(j, c);
   if (auto valid = check_sizes(c); !valid) return pass(valid);
   return c;
 }

@@ -61,6 +61,8 @@ struct LinearModule {
 /// From a Hugging Face config.json (both the classic layout and Transformers 5's rope_parameters). Unknown architectures and
 /// absurd sizes are refused with what is supported.
 [[nodiscard]] base::Result<DecoderConfig> decoder_config_from_json(const nlohmann::ordered_json& json);
+/// bos_token_id and eos_token_id (one or several) of a config.json.
+void read_token_ids(const nlohmann::ordered_json& json, DecoderConfig& config);
 [[nodiscard]] base::Result<DecoderConfig> decoder_config_from_gguf(const formats::Gguf& gguf);
 /// The same as llama.cpp reads it, without general.*. Errors: what GGUF cannot say.
 [[nodiscard]] base::Status decoder_config_to_gguf(const DecoderConfig& config, formats::GgufMetadata& out);

@@ -15,17 +15,6 @@
 #include "nn/functional.h"
 
 namespace deepseek::models {
-namespace {
-
-at::Tensor inverse_frequencies(const RopeConfig& rope, int64_t dim) {
-  const std::vector<float> frequencies = rope_frequencies(rope, dim);
-  at::Tensor values = at::empty({dim / 2}, at::kFloat);
-  std::copy(frequencies.begin(), frequencies.end(), values.mutable_data_ptr<float>());
-  return values;
-}
-
-}  // namespace
-
 struct Decoder::Pass {
   const PackedSequences& batch;
   at::Tensor positions;  // [T] i64
@@ -37,8 +26,8 @@ void KvCache::truncate(int64_t length) { length_ = std::clamp<int64_t>(length, 0
 Decoder::Decoder(DecoderConfig config, at::Tensor embedding, at::Tensor head, at::Tensor final_norm, std::vector<DecoderLayer> layers)
     : config_(std::move(config)), embedding_(std::move(embedding)), head_(std::move(head)), final_norm_(std::move(final_norm)),
       layers_(std::move(layers)),
-      inverse_frequencies_(inverse_frequencies(config_.rope, config_.head_dim).to(embedding_.device())),
-      inverse_frequencies_sliding_(inverse_frequencies(config_.rope_sliding, config_.head_dim).to(embedding_.device())) {}
+      inverse_frequencies_(float_tensor(rope_frequencies(config_.rope, config_.head_dim)).to(embedding_.device())),
+      inverse_frequencies_sliding_(float_tensor(rope_frequencies(config_.rope_sliding, config_.head_dim)).to(embedding_.device())) {}
 
 at::Tensor Decoder::hidden(const PackedSequences& batch, bool checkpoint) const { return forward(batch, nullptr, checkpoint); }
 

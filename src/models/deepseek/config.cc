@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "base/json.h"
 
@@ -22,15 +23,21 @@ struct TypeRow {
 constexpr std::array<TypeRow, 3> kTypes{{{"deepseek_v2", DeepseekVersion::kV2}, {"deepseek_v3", DeepseekVersion::kV3}, {"deepseek_v32", DeepseekVersion::kV32}}};
 
 // A whole number of the configuration; null counts as absent.
-Result<int64_t> whole(const json& j, const char* key, int64_t fallback, int64_t least) {
-  const auto found = j.find(key);
-  int64_t value = fallback;
-  if (found != j.end() && !found->is_null()) {
-    if (!found->is_number_integer()) return fail("{} is {}, which is no whole number", key, found->dump().substr(0, 40));
-    value = found->get<int64_t>();
+struct Field {
+  const char* key;
+  int64_t* into;
+  int64_t fallback, least;
+};
+base::Status read_whole(const json& j, std::span<const Field> fields) {
+  for (const auto& [key, into, fallback, least] : fields) {
+    *into = fallback;
+    if (const auto found = j.find(key); found != j.end() && !found->is_null()) {
+      if (!found->is_number_integer()) return fail("{} is {}, which is no whole number", key, found->dump().substr(0, 40));
+      *into = found->get<int64_t>();
+    }
+    if (*into < least || *into > (int64_t{1} << 31)) return fail("{} is {}; a model of this kind has {} or more there", key, *into, least);
   }
-  if (value < least || value > (int64_t{1} << 31)) return fail("{} is {}; a model of this kind has {} or more there", key, value, least);
-  return value;
+  return {};
 }
 
 base::Status check_supported(const json& j, const DeepseekConfig& c) {
@@ -49,21 +56,12 @@ base::Status check_supported(const json& j, const DeepseekConfig& c) {
 
 base::Status read_sizes(const json& j, DeepseekConfig& c) {
   DecoderConfig& d = c.common;
-  struct Field {
-    const char* key;
-    int64_t* into;
-    int64_t fallback, least;
-  };
   const std::array<Field, 11> fields{{{"vocab_size", &d.vocab_size, 0, 1}, {"hidden_size", &d.hidden_size, 0, 1}, {"intermediate_size", &d.intermediate_size, 0, 1},
                                       {"num_hidden_layers", &d.num_layers, 0, 1}, {"num_attention_heads", &d.num_heads, 0, 1},
                                       {"max_position_embeddings", &d.max_position_embeddings, c.version == DeepseekVersion::kV32 ? 163840 : 4096, 1},
                                       {"q_lora_rank", &c.q_lora_rank, 0, 0}, {"kv_lora_rank", &c.kv_lora_rank, 512, 1}, {"qk_nope_head_dim", &c.qk_nope_head_dim, 128, 1},
                                       {"qk_rope_head_dim", &c.qk_rope_head_dim, 64, 2}, {"v_head_dim", &c.v_head_dim, 128, 1}}};
-  for (const auto& [key, into, fallback, least] : fields) {
-    auto value = whole(j, key, fallback, least);
-    if (!value) return pass(value);
-    *into = *value;
-  }
+  if (auto read = read_whole(j, fields); !read) return read;
   d.num_kv_heads = d.num_heads;
   d.head_dim = c.qk_nope_head_dim + c.qk_rope_head_dim;
   if (d.num_layers > 4096) return fail("num_hidden_layers is {}, more than any model has", d.num_layers);
@@ -77,20 +75,11 @@ base::Status read_sizes(const json& j, DeepseekConfig& c) {
 
 base::Status read_experts(const json& j, DeepseekConfig& c) {
   const bool v2 = c.version == DeepseekVersion::kV2;
-  struct Field {
-    const char* key;
-    int64_t* into;
-    int64_t fallback, least;
-  };
   int64_t first = 0;
   const std::array<Field, 7> fields{{{"n_routed_experts", &c.num_experts, 0, 0}, {"num_experts_per_tok", &c.experts_per_token, v2 ? 0 : 8, 0},
                                      {"n_shared_experts", &c.num_shared_experts, 0, 0}, {"moe_intermediate_size", &c.expert_size, 0, 0}, {"n_group", &c.num_groups, 1, 1},
                                      {"topk_group", &c.groups_per_token, 1, 1}, {"first_k_dense_replace", &first, v2 ? 0 : 3, 0}}};
-  for (const auto& [key, into, fallback, least] : fields) {
-    auto value = whole(j, key, fallback, least);
-    if (!value) return pass(value);
-    *into = *value;
-  }
+  if (auto read = read_whole(j, fields); !read) return read;
   c.sigmoid_routing = !v2;
   c.normalize_routing = value_or(j, "norm_topk_prob", !v2);
   c.routing_scale = value_or(j, "routed_scaling_factor", v2 ? 1.0 : 2.5);
@@ -139,11 +128,8 @@ base::Status read_rope(const json& j, DeepseekConfig& c) {
 
 base::Status read_indexer(const json& j, DeepseekConfig& c) {
   if (c.version != DeepseekVersion::kV32) return {};
-  for (const auto& [key, into, fallback] : {std::tuple{"index_n_heads", &c.index_heads, 64}, {"index_head_dim", &c.index_dim, 128}, {"index_topk", &c.index_top_k, 2048}}) {
-    auto value = whole(j, key, fallback, 1);
-    if (!value) return pass(value);
-    *into = *value;
-  }
+  const std::array<Field, 3> fields{{{"index_n_heads", &c.index_heads, 64, 1}, {"index_head_dim", &c.index_dim, 128, 1}, {"index_topk", &c.index_top_k, 2048, 1}}};
+  if (auto read = read_whole(j, fields); !read) return read;
   if (c.q_lora_rank == 0) return fail("q_lora_rank is missing; the indexer's queries come from it");
   if (c.index_dim < c.qk_rope_head_dim) return fail("index_head_dim {} is smaller than qk_rope_head_dim {}", c.index_dim, c.qk_rope_head_dim);
   return {};
@@ -167,12 +153,7 @@ Result<DeepseekConfig> deepseek_config_from_json(const json& j) {
     if (auto done = read(j, c); !done) return pass(done);
   }
   if (auto sound = check_supported(j, c); !sound) return pass(sound);
-  c.common.bos_id = value_or<int64_t>(j, "bos_token_id", -1);
-  if (const auto eos = j.find("eos_token_id"); eos != j.end()) {
-    for (const auto& id : eos->is_array() ? *eos : json::array({*eos})) {
-      if (id.is_number_integer()) c.common.eos_ids.push_back(id.get<int64_t>());
-    }
-  }
+  read_token_ids(j, c.common);
   return c;
 }
 

@@ -28,13 +28,6 @@ namespace {
 constexpr double kLatentEps = 1e-6;  // of the norms inside attention, whatever rms_norm_eps is
 constexpr int64_t kScores = int64_t{1} << 24;  // of a block of queries in the absorbed form: 64 MiB
 
-at::Tensor frequencies_of(const DeepseekConfig& c) {
-  const std::vector<float> values = rope_frequencies(c.common.rope, c.qk_rope_head_dim);
-  at::Tensor out = at::empty({static_cast<int64_t>(values.size())}, at::kFloat);
-  std::copy(values.begin(), values.end(), out.mutable_data_ptr<float>());
-  return out;
-}
-
 // Writes rows behind the `before` first ones, growing where needed; returns all of them.
 at::Tensor appended(at::Tensor& cached, const at::Tensor& rows, int64_t before) {
   const int64_t after = before + rows.size(0);
@@ -54,19 +47,18 @@ at::Tensor padded(const at::Tensor& x, int64_t width) { return x.size(-1) == wid
 void DeepseekCache::truncate(int64_t length) { length_ = std::clamp<int64_t>(length, 0, length_); }
 
 Deepseek::Deepseek(DeepseekConfig config, DeepseekWeights weights) : config_(std::move(config)), weights_(std::move(weights)) {
-  frequencies_ = frequencies_of(config_).to(weights_.embedding.device());
-  if (!set_attention("auto")) TORCH_CHECK(false, "a model without its own way of attention");
+  frequencies_ = float_tensor(rope_frequencies(config_.common.rope, config_.qk_rope_head_dim)).to(weights_.embedding.device());
+  reads_ = own_reads();
 }
 
 base::Status Deepseek::set_attention(const std::string& name) {
   using Mode = kernels::IndexerOptions::Mode;
-  const auto top_k = static_cast<double>(config_.index_top_k);
   if (name == "dense") {
     reads_ = {};
     return {};
   }
   if (name == "auto") {
-    reads_ = {config_.has_indexer(), {.value = top_k}};
+    reads_ = own_reads();
     return {};
   }
   if (!config_.has_indexer()) return base::refuse("--attention {}: this model has no indexer (DeepSeek-V3.2 has one); use auto or dense", name);
@@ -74,9 +66,9 @@ base::Status Deepseek::set_attention(const std::string& name) {
   if (!asked) return base::pass(asked);
   using Asked = kernels::SelectionOptions::Mode;
   const kernels::SelectionOptions& o = **asked;
-  if (name == "dsa") return set_attention("auto");
-  if (o.mode == Asked::kRatio) return base::refuse("--attention {}: an indexer takes dsa:top_k or dsa:top_p", name);
-  if (o.mode == Asked::kTopK) reads_ = {true, {.value = static_cast<double>(o.top_k)}};
+  if (name == "dsa") reads_ = own_reads();
+  else if (o.mode == Asked::kRatio) return base::refuse("--attention {}: an indexer takes dsa:top_k or dsa:top_p", name);
+  else if (o.mode == Asked::kTopK) reads_ = {true, {.value = static_cast<double>(o.top_k)}};
   else reads_ = {true, {.mode = Mode::kTopP, .value = o.top_p, .most = config_.index_top_k}};
   return {};
 }

@@ -91,6 +91,7 @@ class Deepseek {
   [[nodiscard]] double share_of_keys_read() const { return visible_ == 0 ? 1.0 : static_cast<double>(read_) / static_cast<double>(visible_); }
 
  private:
+  [[nodiscard]] DeepseekReads own_reads() const { return {config_.has_indexer(), {.value = static_cast<double>(config_.index_top_k)}}; }
   [[nodiscard]] at::Tensor forward(const std::vector<int64_t>& tokens, DeepseekCache& cache) const;
   [[nodiscard]] at::Tensor attention(const DeepseekAttention& w, const at::Tensor& x, const at::Tensor& positions, DeepseekCache::Layer& cached, int64_t before) const;
   [[nodiscard]] at::Tensor attend(const DeepseekAttention& w, const at::Tensor& q, const at::Tensor& latents) const;

@@ -1,0 +1,29 @@
+// Rows of keys in the forms that the kernels of this folder share.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cmath>
+#include <optional>
+#include <vector>
+
+namespace deepseek::kernels {
+
+constexpr int64_t kPanel = 64;           // keys side by side in a panel
+constexpr int64_t kGradientParts = 8;    // of a backward pass for each batch, so that few key heads occupy many threads too
+
+/// x [..., keys, dim], contiguous, in f32 and transposed in panels of kPanel keys: [..., panels, width, kPanel], zeros behind dim and behind the
+/// last key.
+[[nodiscard]] std::vector<float> panels_of(const at::Tensor& x, int64_t width);
+
+/// sums: [heads, parts, keys, width] f32. Adds the parts of each head in order, so that threads change nothing, and writes them, rounded, into
+/// `into`, whose rows are [heads * keys]. sums is overwritten.
+void store_sum_of_parts(std::vector<float>& sums, int64_t parts, int64_t width, const at::Tensor& into);
+
+/// Block i of `blocks` from both ends in turn: under a causal mask late blocks cost more, and each thread gets neighbours.
+inline int64_t from_both_ends(int64_t i, int64_t blocks) { return i % 2 == 0 ? i / 2 : blocks - 1 - i / 2; }
+
+/// The factor before q.k where none is given.
+inline double scale_of(const std::optional<double>& scale, int64_t dim) { return scale.value_or(1.0 / std::sqrt(static_cast<double>(dim))); }
+
+}  // namespace deepseek::kernels
