@@ -36,12 +36,12 @@ base::Result<LoadedModel> load_for_inference(const std::string& model, const eng
   auto text = models::open_model(model);
   if (!text) return base::pass(text);
   // libtorch alone runs these.
-  const bool latent = text->config.family == models::DecoderFamily::kDeepseek;
-  if (latent && !context.load_on_device) {
+  const bool plain = text->config.family == models::DecoderFamily::kDeepseek || models::holds_indexer(options.adapter);
+  if (plain && !context.load_on_device) {
     auto failed = become_full();
     return base::pass(failed);
   }
-  auto engine = latent || options.device != "cpu" ? context.load_on_device(*text, options) : engine::load_fused(*text, options);
+  auto engine = plain || options.device != "cpu" ? context.load_on_device(*text, options) : engine::load_fused(*text, options);
   if (!engine) return base::pass(engine);
   text->gguf.reset();
   return LoadedModel{std::move(*text), std::move(*engine), nullptr, nullptr};

@@ -4,10 +4,10 @@
 
 #include <exception>
 #include <new>
-#include <type_traits>
 
 #include "engine/language_model.h"
 #include "kernels/cross_entropy/cross_entropy.h"
+#include "models/adapter/config.h"
 #include "models/deepseek/deepseek.h"
 #include "models/model.h"
 
@@ -65,8 +65,7 @@ class PlainModel : public LanguageModel {
   const models::DecoderConfig& config() const override { return model_.config(); }
   std::unique_ptr<Sequence> new_sequence() override { return std::make_unique<PlainSequence<Model>>(model_); }
   double share_of_keys_read() const override {
-    if constexpr (std::is_same_v<Model, models::Deepseek>) return model_.share_of_keys_read();
-    return 1.0;
+    return model_.share_of_keys_read();
   }
   base::Result<double> loss(std::span<const Scored> sequences) override {
     std::vector<std::vector<int32_t>> tokens;
@@ -114,10 +113,16 @@ std::unique_ptr<LanguageModel> plain_model(const models::Decoder& decoder) { ret
 base::Result<std::unique_ptr<LanguageModel>> load_plain(const models::ModelText& text, const LoadOptions& options) {
   if (!options.plan.empty()) return base::refuse("--plan is for --device cpu and models that the engine runs itself");
   if (text.config.family == models::DecoderFamily::kDeepseek) return load_deepseek(text, options);
-  if (options.attention != "dense" && options.attention != "auto") return base::refuse("--attention {} is for --device cpu", options.attention);
+  const bool indexer = models::holds_indexer(options.adapter);
+  if (!indexer && options.attention != "dense" && options.attention != "auto") return base::refuse("--attention {} is for --device cpu", options.attention);
   auto decoder = models::load_adapted_decoder(text.path, {.dtype = options.dtype, .device = options.device, .check_weights = options.check_weights,
                                                           .adapter = options.adapter});
   if (!decoder) return base::pass(decoder);
+  if (indexer) {
+    auto reads = models::indexer_reads_named(options.attention, (*decoder)->reads().all_below());
+    if (!reads) return base::pass(reads);
+    (*decoder)->set_reads(*reads);
+  }
   return std::make_unique<PlainModel<models::Decoder>>(std::move(*decoder));
 }
 

@@ -39,4 +39,17 @@ inline float fast_exp(float x) {
   return p * std::bit_cast<float>(scale);
 }
 
+/// log x within 1e-7 (relative, or absolute below 1) for normal x > 0. log m = 2 atanh(s), s = (m - 1) / (m + 1), m in [sqrt(1/2), sqrt(2)).
+inline float fast_log(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x), above = bits - 0x3F3504F3u;  // sqrt(1/2)
+  const float exponent = static_cast<float>(static_cast<int32_t>(above) >> 23);
+  const float m = std::bit_cast<float>((above & 0x007FFFFFu) + 0x3F3504F3u);
+  const float s = (m - 1.0f) / (m + 1.0f), square = s * s;
+  float series = 0.111111111f;
+  series = series * square + 0.142857143f;
+  series = series * square + 0.2f;
+  series = series * square + 0.333333333f;
+  return exponent * 0.693147182f + 2.0f * (s + s * square * series);
+}
+
 }  // namespace deepseek::kernels

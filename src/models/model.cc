@@ -8,6 +8,7 @@
 #include <array>
 
 #include "models/adapter/adapter.h"
+#include "models/adapter/indexer.h"
 #include "models/decoder/load.h"
 
 namespace deepseek::models {
@@ -54,7 +55,13 @@ Result<std::unique_ptr<Decoder>> load_adapted_decoder(const fs::path& path, cons
   if (!load) return base::pass(load);
   auto decoder = load_decoder(path, *load);
   if (!decoder || options.adapter.empty()) return decoder;
-  if (auto adapter = read_adapter(**decoder, options.adapter); !adapter) return base::pass(adapter);
+  const bool indexer = holds_indexer(options.adapter);
+  if (indexer) {
+    if (auto read = read_indexers(**decoder, options.adapter); !read) return base::pass(read);
+  }
+  if (!indexer || fs::exists(options.adapter / kAdapterConfigFile)) {
+    if (auto read = read_adapter(**decoder, options.adapter); !read) return base::pass(read);
+  }
   return decoder;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/elementwise/tensor_rows.h"
+#include "kernels/simd.h"
 #include "kernels/sparse_attention/block_product.h"
 
 namespace deepseek::kernels {
@@ -33,6 +34,15 @@ void store_sum_of_parts(std::vector<float>& sums, int64_t parts, int64_t width, 
       store_rows(first, width, h * keys, keys, into);
     }
   });
+}
+
+DEEPSEEK_VECTOR_CLONES void weighted_relu(const float* tile, const float* weights, int64_t heads, float* row) {
+  float sums[kPanel] = {};
+  for (int64_t j = 0; j < heads; ++j) {
+    const float w = weights[j], *x = tile + j * kPanel;
+    for (int64_t s = 0; s < kPanel; ++s) sums[s] += w * (x[s] < 0 ? 0.0f : x[s]);
+  }
+  std::copy(sums, sums + kPanel, row);
 }
 
 }  // namespace deepseek::kernels

@@ -20,6 +20,9 @@ constexpr int64_t kGradientParts = 8;    // of a backward pass for each batch, s
 /// `into`, whose rows are [heads * keys]. sums is overwritten.
 void store_sum_of_parts(std::vector<float>& sums, int64_t parts, int64_t width, const at::Tensor& into);
 
+/// row[s] = sum over heads of weights[j] * relu(tile[j][s]), s < kPanel; NaN stays. Source: DeepSeek-V3.2-Exp, equation 1.
+void weighted_relu(const float* tile, const float* weights, int64_t heads, float* row);
+
 /// Block i of `blocks` from both ends in turn: under a causal mask late blocks cost more, and each thread gets neighbours.
 inline int64_t from_both_ends(int64_t i, int64_t blocks) { return i % 2 == 0 ? i / 2 : blocks - 1 - i / 2; }
 

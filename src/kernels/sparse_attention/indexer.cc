@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "kernels/elementwise/tensor_rows.h"
-#include "kernels/simd.h"
 #include "kernels/sparse_attention/block_product.h"
 #include "kernels/sparse_attention/head_rows.h"
 #include "kernels/sparse_attention/operators.h"
@@ -32,16 +31,6 @@ struct Shape {
   [[nodiscard]] int64_t panels() const { return (keys + kPanel - 1) / kPanel; }
   [[nodiscard]] int64_t panel_size() const { return width * kPanel; }
 };
-
-// row[s] = sum over heads of weights[j] * relu(tile[j][s])
-DEEPSEEK_VECTOR_CLONES void weighted_sum(const float* tile, const float* weights, int64_t heads, float* row) {
-  float sums[kPanel] = {};
-  for (int64_t j = 0; j < heads; ++j) {
-    const float w = weights[j], *x = tile + j * kPanel;
-    for (int64_t s = 0; s < kPanel; ++s) sums[s] += w * (x[s] < 0 ? 0.0f : x[s]);  // NaN stays
-  }
-  std::copy(sums, sums + kPanel, row);
-}
 
 KeptScores choose(float* x, int64_t n, const IndexerOptions& o, std::vector<float>& weights) {
   for (int64_t i = 0; i < n; ++i) x[i] = x[i] < kLargest ? x[i] : kLargest;
@@ -104,7 +93,7 @@ at::Tensor select_keys(const at::Tensor& q_in, const at::Tensor& k_in, const at:
         multiply({.a = a.data(), .a_row = s.width, .b = panels.data() + (batch * s.panels() + p) * s.panel_size(), .b_row = kPanel, .c = tile.data(), .c_row = kPanel,
                   .rows = count * s.heads, .depth = s.dim, .columns = kPanel});
         for (int64_t query = 0; query < count; ++query) {
-          weighted_sum(tile.data() + query * s.heads * kPanel, data_of<float>(weights) + (at + query) * s.heads, s.heads, rows.data() + (query * s.panels() + p) * kPanel);
+          weighted_relu(tile.data() + query * s.heads * kPanel, data_of<float>(weights) + (at + query) * s.heads, s.heads, rows.data() + (query * s.panels() + p) * kPanel);
         }
       }
       for (int64_t query = 0; query < count; ++query) {

@@ -4,10 +4,14 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/log_softmax.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/softmax.h>
 #include <ATen/ops/sort.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/xlogy.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -188,6 +192,42 @@ DynamicAttentionGradients dynamic_sparse_attention_backward(const at::Tensor& d_
     dv += at::matmul(p.transpose(-2, -1), d);
   });
   return {dq, gathered_heads(dk, k_in.size(1)).to(k_in.scalar_type()), gathered_heads(dv, v_in.size(1)).to(v_in.scalar_type())};
+}
+
+IndexerLossResult indexer_loss(const IndexerLossInputs& in, const IndexerLossOptions& o) {
+  const int64_t batch = in.q.size(0), queries = in.q.size(2), keys = in.k.size(2), heads = in.q.size(1);
+  const auto f32 = in.index_q.options();
+  IndexerLossResult result{.loss = at::empty({batch, queries}, f32)};
+  if (o.recall_of > 0) result.kept = at::empty({batch, queries}, f32), result.most = at::empty({batch, queries}, f32);
+  if (o.gradients) result.d_index_q = at::empty_like(in.index_q), result.d_index_k = at::zeros_like(in.index_k), result.d_index_weights = at::empty_like(in.index_weights);
+  const at::Tensor k = spread_heads(in.k, heads).transpose(-2, -1), index_k = in.index_k.unsqueeze(1);
+  in_blocks(queries, batch * keys * (2 * heads + 3 * in.index_q.size(2)), [&](int64_t first, int64_t count) {
+    at::Tensor seen = visible(queries, keys, in.q.device()).narrow(0, first, count).unsqueeze(0);
+    if (in.keys.defined()) {
+      const at::Tensor lists = in.keys.narrow(1, first, count), named = at::zeros({batch, count, keys + 1}, f32.dtype(at::kBool));
+      named.scatter_(2, at::where(lists < 0, keys, lists).to(at::kLong), true);
+      seen = seen & named.narrow(2, 0, keys);
+    }
+    const at::Tensor scores = (at::matmul(in.q.narrow(2, first, count).to(at::kFloat), k) * o.scale).masked_fill(~seen.unsqueeze(1), kNone);
+    const at::Tensor p = at::softmax(scores, -1).mean(1), index_q = in.index_q.narrow(1, first, count), weights = in.index_weights.narrow(1, first, count).unsqueeze(-1);
+    const at::Tensor each = at::matmul(index_q, index_k.transpose(-2, -1));  // [batch, count, index_heads, keys]
+    const at::Tensor x = (each.relu() * weights).sum(2).masked_fill(~seen, kNone), log = at::log_softmax(x, -1);
+    result.loss.narrow(1, first, count).copy_((at::xlogy(p, p) - at::where(p == 0, 0.0, p * log)).sum(-1));
+    if (o.recall_of > 0) {
+      const auto mass_on_largest = [&](const at::Tensor& of) {
+        const at::Tensor best = std::get<1>(at::sort(of, true, -1, true)).narrow(-1, 0, std::min(o.recall_of, keys));
+        return p.gather(-1, best).sum(-1);
+      };
+      result.kept.narrow(1, first, count).copy_(mass_on_largest(x));
+      result.most.narrow(1, first, count).copy_(mass_on_largest(p));
+    }
+    if (!o.gradients) return;
+    const at::Tensor d = (log.exp() - p).unsqueeze(2), d_each = at::where(each > 0, d * weights, 0.0);
+    result.d_index_weights.narrow(1, first, count).copy_((d * each.relu()).sum(-1));
+    result.d_index_q.narrow(1, first, count).copy_(at::matmul(d_each, index_k));
+    result.d_index_k += at::matmul(d_each.flatten(1, 2).transpose(-2, -1), index_q.flatten(1, 2));
+  });
+  return result;
 }
 
 }  // namespace deepseek::kernels::operators

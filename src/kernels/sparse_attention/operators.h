@@ -4,6 +4,7 @@
 #include "kernels/sparse_attention/dynamic_attention.h"
 #include "kernels/sparse_attention/indexed_attention.h"
 #include "kernels/sparse_attention/indexer.h"
+#include "kernels/sparse_attention/indexer_loss.h"
 
 namespace deepseek::kernels::operators {
 
@@ -18,5 +19,6 @@ IndexedAttentionGradients indexed_attention_backward(const at::Tensor& d_out, co
 DynamicAttentionResult dynamic_sparse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionOptions& options);
 DynamicAttentionGradients dynamic_sparse_attention_backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                             const DynamicAttentionRows& rows, const DynamicAttentionOptions& options);
+IndexerLossResult indexer_loss(const IndexerLossInputs& inputs, const IndexerLossOptions& options);
 
 }  // namespace deepseek::kernels::operators

@@ -2,7 +2,6 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 
@@ -11,8 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "formats/weights/safetensors.h"
 #include "models/adapter/adapter_file.h"
+#include "models/adapter/tensors.h"
 
 namespace deepseek::models {
 namespace {
@@ -20,39 +19,6 @@ namespace {
 using base::fail;
 using base::Result;
 namespace fs = base::fs;
-
-// SplitMix64: a small generator whose values depend on nothing but its seed.
-struct Random {
-  uint64_t state;
-  uint64_t next() {
-    uint64_t z = (state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-};
-
-uint64_t seed_of(const std::string& name, uint64_t seed) {
-  uint64_t hash = 0xCBF29CE484222325u ^ Random{seed}.next();
-  for (const unsigned char c : name) hash = (hash ^ c) * 0x100000001B3u;
-  return hash;
-}
-
-at::Tensor uniform(std::vector<int64_t> shape, double bound, uint64_t seed) {
-  at::Tensor tensor = at::empty(shape, at::kFloat);
-  Random random{seed};
-  float* values = tensor.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < tensor.numel(); ++i) {
-    values[i] = static_cast<float>((static_cast<double>(random.next() >> 11) * 0x1p-52 - 1.0) * bound);
-  }
-  return tensor;
-}
-
-at::Tensor tensor_of(const std::vector<float>& values, std::vector<int64_t> shape, const at::Tensor& beside) {
-  at::Tensor tensor = at::empty(shape, at::kFloat);
-  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<float>());
-  return tensor.to(beside.device());
-}
 
 }  // namespace
 
@@ -80,7 +46,7 @@ base::Status attach_adapter(Decoder& decoder, const AdapterConfig& config, uint6
     const int64_t out = layer->weight.size(0), in = layer->weight.size(1);
     nn::Lora lora;
     const double bound = 1.0 / std::sqrt(static_cast<double>(in));
-    lora.a = uniform({adapter.rank, in}, bound, seed_of(layer->name, seed)).to(layer->weight.device());
+    lora.a = seeded_uniform({adapter.rank, in}, bound, layer->name, seed).to(layer->weight.device());
     lora.b = at::zeros({out, adapter.rank}, lora.a.options());
     if (config.use_dora) lora.magnitude = at::linalg_vector_norm(layer->weight.to(at::kFloat), 2, at::IntArrayRef{1});
     lora.scale = adapter.scale;
@@ -110,8 +76,8 @@ Result<AdapterConfig> read_adapter(Decoder& decoder, const fs::path& directory) 
   return std::move(file->config);
 }
 
-std::vector<std::pair<std::string, at::Tensor>> adapter_tensors(const Decoder& decoder) {
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
+NamedTensors adapter_tensors(const Decoder& decoder) {
+  NamedTensors tensors;
   for (const auto* layer : linear_layers(decoder)) {
     if (!layer->lora) continue;
     tensors.emplace_back(adapter_tensor_name(layer->name, "lora_A.weight"), layer->lora->a);
@@ -136,14 +102,7 @@ base::Status write_adapter(const Decoder& decoder, const AdapterConfig& config, 
     if (all) written.target_modules.assign(found.begin(), found.end());
   }
   if (auto done = base::write_file_atomically(directory / kAdapterConfigFile, adapter_config_to_json(written).dump(2) + "\n"); !done) return done;
-  std::vector<at::Tensor> kept;
-  std::vector<formats::TensorToWrite> tensors;
-  for (const auto& [name, tensor] : adapter_tensors(decoder)) {
-    kept.push_back(tensor.detach().to(at::kCPU, at::kFloat).contiguous());
-    tensors.push_back({name, formats::DType::kF32, kept.back().sizes().vec(),
-                       {static_cast<const std::byte*>(kept.back().const_data_ptr()), kept.back().nbytes()}});
-  }
-  return formats::write_safetensors(directory / kAdapterWeightsFile, tensors);
+  return write_f32(directory / kAdapterWeightsFile, adapter_tensors(decoder));
 }
 
 void merge_adapter(Decoder& decoder) {

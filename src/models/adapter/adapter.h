@@ -4,11 +4,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/files.h"
 #include "models/adapter/config.h"
+#include "models/adapter/tensors.h"
 #include "models/decoder/decoder.h"
 
 namespace deepseek::models {
@@ -26,7 +26,7 @@ namespace deepseek::models {
 [[nodiscard]] base::Status write_adapter(const Decoder& decoder, const AdapterConfig& config, const base::fs::path& directory);
 
 /// The adapter's tensors under PEFT's names, in the order of the layers.
-[[nodiscard]] std::vector<std::pair<std::string, at::Tensor>> adapter_tensors(const Decoder& decoder);
+[[nodiscard]] NamedTensors adapter_tensors(const Decoder& decoder);
 
 /// Adds every adapter to its weight and removes it. Bytes of the base weights that were mapped from a file are copied.
 void merge_adapter(Decoder& decoder);

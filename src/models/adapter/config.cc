@@ -146,4 +146,9 @@ base::Result<AdapterConfig> read_adapter_config(const base::fs::path& directory)
   return config;
 }
 
+bool holds_indexer(const base::fs::path& directory) {
+  std::error_code error;
+  return !directory.empty() && base::fs::exists(directory / kIndexerConfigFile, error);
+}
+
 }  // namespace deepseek::models

@@ -13,6 +13,8 @@ namespace deepseek::models {
 
 constexpr const char* kAdapterConfigFile = "adapter_config.json";
 constexpr const char* kAdapterWeightsFile = "adapter_model.safetensors";
+constexpr const char* kIndexerConfigFile = "indexer_config.json";
+constexpr const char* kIndexerWeightsFile = "indexer.safetensors";
 
 /// What PEFT's adapter_config.json says, in its own terms.
 struct AdapterConfig {
@@ -38,5 +40,8 @@ struct AdapterConfig {
 
 /// Errors: no adapter there, a kind of adapter that is not LoRA, DoRA or rsLoRA.
 [[nodiscard]] base::Result<AdapterConfig> read_adapter_config(const base::fs::path& directory);
+
+/// Whether there is a trained indexer in a directory, with or without a PEFT adapter beside it.
+[[nodiscard]] bool holds_indexer(const base::fs::path& directory);
 
 }  // namespace deepseek::models

@@ -2,7 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/index_select.h>
@@ -12,14 +12,24 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/sparse_attention/indexed_attention.h"
 #include "nn/functional.h"
+#include "nn/sparse_attention.h"
 
 namespace deepseek::models {
 struct Decoder::Pass {
   const PackedSequences& batch;
   at::Tensor positions;  // [T] i64
   KvCache* cache;
+  const IndexerWatch* watch;
 };
+namespace {
+
+// [n, heads, dim] -> [1, heads, n, dim] and back to [n, heads * dim].
+at::Tensor by_head(const at::Tensor& x) { return x.transpose(0, 1).unsqueeze(0); }
+at::Tensor by_row(const at::Tensor& x) { return x.squeeze(0).transpose(0, 1).flatten(1); }
+
+}  // namespace
 
 void KvCache::truncate(int64_t length) { length_ = std::clamp<int64_t>(length, 0, length_); }
 
@@ -29,7 +39,17 @@ Decoder::Decoder(DecoderConfig config, at::Tensor embedding, at::Tensor head, at
       inverse_frequencies_(float_tensor(rope_frequencies(config_.rope, config_.head_dim)).to(embedding_.device())),
       inverse_frequencies_sliding_(float_tensor(rope_frequencies(config_.rope_sliding, config_.head_dim)).to(embedding_.device())) {}
 
-at::Tensor Decoder::hidden(const PackedSequences& batch, bool checkpoint) const { return forward(batch, nullptr, checkpoint); }
+at::Tensor Decoder::hidden(const PackedSequences& batch, bool checkpoint, const IndexerWatch* watch) const {
+  return forward(batch, nullptr, checkpoint, watch);
+}
+
+bool Decoder::has_indexer() const {
+  return std::any_of(layers_.begin(), layers_.end(), [](const DecoderLayer& layer) { return layer.indexer.has_value(); });
+}
+
+at::Tensor Decoder::indexer_frequencies(const nn::LightningIndexer& indexer) const {
+  return float_tensor(rope_frequencies(config_.rope, indexer.rope_dim)).to(embedding_.device());
+}
 
 at::Tensor Decoder::logits(const at::Tensor& hidden_rows) const {
   at::NoGradGuard no_grad;
@@ -40,16 +60,16 @@ at::Tensor Decoder::logits(const at::Tensor& hidden_rows) const {
 
 at::Tensor Decoder::step(const std::vector<int32_t>& tokens, KvCache& cache) const {
   at::NoGradGuard no_grad;
-  const at::Tensor x = forward(pack_sequences({tokens}), &cache, false);
+  const at::Tensor x = forward(pack_sequences({tokens}), &cache, false, nullptr);
   return logits(x.narrow(0, x.size(0) - 1, 1)).squeeze(0);
 }
 
 at::Tensor Decoder::step_all(const std::vector<int32_t>& tokens, KvCache& cache) const {
   at::NoGradGuard no_grad;
-  return logits(forward(pack_sequences({tokens}), &cache, false));
+  return logits(forward(pack_sequences({tokens}), &cache, false, nullptr));
 }
 
-at::Tensor Decoder::forward(const PackedSequences& batch, KvCache* cache, bool checkpoint) const {
+at::Tensor Decoder::forward(const PackedSequences& batch, KvCache* cache, bool checkpoint, const IndexerWatch* watch) const {
   TORCH_CHECK(batch.tokens.numel() > 0, "the model was given no tokens");
   const auto device = embedding_.device();
   const int64_t begin = cache != nullptr ? cache->length_ : 0;
@@ -59,7 +79,7 @@ at::Tensor Decoder::forward(const PackedSequences& batch, KvCache* cache, bool c
   }
   TORCH_CHECK(batch.tokens.min().item<int64_t>() >= 0 && batch.tokens.max().item<int64_t>() < config_.vocab_size,
               "a token id is outside the vocabulary of ", config_.vocab_size);
-  const Pass pass{batch, positions.to(device), cache};
+  const Pass pass{batch, positions.to(device), cache, watch};
   if (cache != nullptr) cache->layers_.resize(layers_.size());
   at::Tensor x = at::index_select(embedding_, 0, batch.tokens.to(device));
   if (config_.embedding_scale != 1.0) {
@@ -70,8 +90,8 @@ at::Tensor Decoder::forward(const PackedSequences& batch, KvCache* cache, bool c
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (checkpoint) {
       // The pass is copied: the second run happens after this function has returned.
-      x = nn::checkpoint([this, i, batch, positions = pass.positions](const at::Tensor& input) {
-        return layer(i, input, Pass{batch, positions, nullptr});
+      x = nn::checkpoint([this, i, batch, positions = pass.positions, watch](const at::Tensor& input) {
+        return layer(i, input, Pass{batch, positions, nullptr, at::GradMode::is_enabled() ? watch : nullptr});  // the second run is watched
       }, x);
     } else {
       x = layer(i, x, pass);
@@ -110,23 +130,57 @@ at::Tensor Decoder::attention(size_t index, const at::Tensor& x, const Pass& pas
   q = nn::rope(q, pass.positions, frequencies);
   k = nn::rope(k, pass.positions, frequencies);
   const nn::AttentionOptions options{config_.attention_scale, config_.attention_softcap, sliding ? config_.sliding_window : 0};
-  if (pass.cache == nullptr) return layer.o.forward(nn::packed_attention(q, k, v, pass.batch.offsets, options));
+  const bool indexed = layer.indexer && (reads_.sparse || pass.watch != nullptr || pass.cache != nullptr);
+  if (pass.cache == nullptr) return layer.o.forward(indexed ? indexed_sequences(index, x, q, k, v, pass) : nn::packed_attention(q, k, v, pass.batch.offsets, options));
 
   auto& cached = pass.cache->layers_[index];
-  const int64_t before = pass.cache->length_, after = before + n;
-  if (!cached.k.defined() || cached.k.size(0) < after) {
-    const int64_t capacity = std::max<int64_t>(after, 2 * before);
-    const auto grow = [&](const at::Tensor& old, const at::Tensor& like) {
-      at::Tensor grown = at::empty({capacity, config_.num_kv_heads, dim}, like.options());
-      if (before > 0) grown.narrow(0, 0, before).copy_(old.narrow(0, 0, before));
-      return grown;
-    };
-    cached.k = grow(cached.k, k);
-    cached.v = grow(cached.v, v);
+  const at::Tensor all_k = append_rows(cached.k, k, pass.cache->length_), all_v = append_rows(cached.v, v, pass.cache->length_);
+  return layer.o.forward(indexed ? indexed_step(index, x, q, all_k, all_v, pass) : nn::cached_attention(q, all_k, all_v, options));
+}
+
+at::Tensor Decoder::lists_of(const nn::LightningIndexer::Projected& rows, const at::Tensor& index_k) const {
+  if (!reads_.sparse || index_k.size(0) <= reads_.all_below()) return {};
+  return kernels::select_keys(rows.q.detach().unsqueeze(0), index_k.detach().unsqueeze(0), rows.weights.detach().unsqueeze(0), reads_.indexer);
+}
+
+at::Tensor Decoder::indexed_sequences(size_t index, const at::Tensor& x, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Pass& pass) const {
+  const nn::LightningIndexer& indexer = *layers_[index].indexer;
+  const at::Tensor frequencies = indexer_frequencies(indexer);
+  std::vector<at::Tensor> parts;
+  for (size_t i = 0; i + 1 < pass.batch.offsets.size(); ++i) {
+    const int64_t first = pass.batch.offsets[i], n = pass.batch.offsets[i + 1] - first;
+    const auto own = [&](const at::Tensor& rows) { return rows.narrow(0, first, n); };
+    at::Tensor lists;
+    if (reads_.sparse && n > reads_.all_below()) {
+      at::NoGradGuard no_grad;
+      const auto rows = indexer.project(own(x), own(pass.positions), frequencies);
+      lists = lists_of(rows, rows.k);
+    }
+    keys_.see(0, n);
+    if (lists.defined()) keys_.read += (lists >= 0).sum().item<int64_t>();
+    else keys_.all(0, n);
+    if (pass.watch != nullptr) {
+      (*pass.watch)({index, i, own(x).detach(), own(pass.positions), by_head(own(q).detach()), by_head(own(k).detach()), lists});
+    }
+    parts.push_back(lists.defined() ? by_row(nn::indexed_attention(by_head(own(q)), by_head(own(k)), by_head(own(v)), lists, config_.attention_scale))
+                                    : nn::packed_attention(own(q), own(k), own(v), {0, n}, {.scale = config_.attention_scale}));
   }
-  cached.k.narrow(0, before, n).copy_(k);
-  cached.v.narrow(0, before, n).copy_(v);
-  return layer.o.forward(nn::cached_attention(q, cached.k.narrow(0, 0, after), cached.v.narrow(0, 0, after), options));
+  return parts.size() == 1 ? parts[0] : at::cat(parts, 0);
+}
+
+at::Tensor Decoder::indexed_step(size_t index, const at::Tensor& x, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Pass& pass) const {
+  const nn::LightningIndexer& indexer = *layers_[index].indexer;
+  const int64_t before = pass.cache->length_, n = q.size(0);
+  // The indexer's keys are kept while all is read too: a later step may leave some out.
+  const auto rows = indexer.project(x, pass.positions, indexer_frequencies(indexer));
+  const at::Tensor lists = lists_of(rows, append_rows(pass.cache->layers_[index].index_k, rows.k, before));
+  keys_.see(before, n);
+  if (!lists.defined()) {
+    keys_.all(before, n);
+    return nn::cached_attention(q, k, v, {.scale = config_.attention_scale});
+  }
+  keys_.read += (lists >= 0).sum().item<int64_t>();
+  return by_row(kernels::indexed_attention(by_head(q), by_head(k), by_head(v), lists, config_.attention_scale).out);
 }
 
 }  // namespace deepseek::models

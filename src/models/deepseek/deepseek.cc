@@ -18,7 +18,6 @@
 #include <limits>
 
 #include "kernels/sparse_attention/indexed_attention.h"
-#include "kernels/sparse_attention/selection.h"
 #include "models/deepseek/experts.h"
 #include "nn/functional.h"
 
@@ -27,18 +26,6 @@ namespace {
 
 constexpr double kLatentEps = 1e-6;  // of the norms inside attention, whatever rms_norm_eps is
 constexpr int64_t kScores = int64_t{1} << 24;  // of a block of queries in the absorbed form: 64 MiB
-
-// Writes rows behind the `before` first ones, growing where needed; returns all of them.
-at::Tensor appended(at::Tensor& cached, const at::Tensor& rows, int64_t before) {
-  const int64_t after = before + rows.size(0);
-  if (!cached.defined() || cached.size(0) < after) {
-    at::Tensor grown = at::empty({std::max(after, 2 * before), rows.size(1)}, rows.options());
-    if (before > 0) grown.narrow(0, 0, before).copy_(cached.narrow(0, 0, before));
-    cached = grown;
-  }
-  cached.narrow(0, before, rows.size(0)).copy_(rows);
-  return cached.narrow(0, 0, after);
-}
 
 at::Tensor padded(const at::Tensor& x, int64_t width) { return x.size(-1) == width ? x : at::constant_pad_nd(x, {0, width - x.size(-1)}); }
 
@@ -52,24 +39,13 @@ Deepseek::Deepseek(DeepseekConfig config, DeepseekWeights weights) : config_(std
 }
 
 base::Status Deepseek::set_attention(const std::string& name) {
-  using Mode = kernels::IndexerOptions::Mode;
-  if (name == "dense") {
-    reads_ = {};
-    return {};
+  if (!config_.has_indexer()) {
+    if (name == "auto" || name == "dense") return {};
+    return base::refuse("--attention {}: this model has no indexer (DeepSeek-V3.2 has one); use auto or dense", name);
   }
-  if (name == "auto") {
-    reads_ = own_reads();
-    return {};
-  }
-  if (!config_.has_indexer()) return base::refuse("--attention {}: this model has no indexer (DeepSeek-V3.2 has one); use auto or dense", name);
-  auto asked = kernels::selection_named(name);
-  if (!asked) return base::pass(asked);
-  using Asked = kernels::SelectionOptions::Mode;
-  const kernels::SelectionOptions& o = **asked;
-  if (name == "dsa") reads_ = own_reads();
-  else if (o.mode == Asked::kRatio) return base::refuse("--attention {}: an indexer takes dsa:top_k or dsa:top_p", name);
-  else if (o.mode == Asked::kTopK) reads_ = {true, {.value = static_cast<double>(o.top_k)}};
-  else reads_ = {true, {.mode = Mode::kTopP, .value = o.top_p, .most = config_.index_top_k}};
+  auto reads = indexer_reads_named(name, config_.index_top_k);
+  if (!reads) return base::pass(reads);
+  reads_ = *reads;
   return {};
 }
 
@@ -130,26 +106,24 @@ at::Tensor Deepseek::attention(const DeepseekAttention& w, const at::Tensor& x, 
   const at::Tensor q = at::cat({q_plain.narrow(2, 0, nope), rotated(q_plain.narrow(2, nope, rope), positions, config_.rope_interleaved)}, 2);
   const at::Tensor kv = at::linear(x, w.kv_a_proj);
   const at::Tensor key = rotated(kv.narrow(1, rank, rope).unsqueeze(1), positions, config_.rope_interleaved).squeeze(1);
-  const at::Tensor latents = appended(cached.latents, at::cat({nn::rms_norm(kv.narrow(1, 0, rank).contiguous(), w.kv_a_norm, kLatentEps, false), key}, 1), before);
+  const at::Tensor latents = append_rows(cached.latents, at::cat({nn::rms_norm(kv.narrow(1, 0, rank).contiguous(), w.kv_a_norm, kLatentEps, false), key}, 1), before);
   at::Tensor index_keys;
   if (config_.has_indexer()) {
     // Kept while attention is dense too: a later step may be sparse.
     const auto& i = w.indexer;
     const at::Tensor k = at::layer_norm(at::linear(x, i.wk), {config_.index_dim}, i.k_norm, i.k_norm_bias, kLatentEps);
     const at::Tensor turned = rotated(k.narrow(1, 0, rope).unsqueeze(1), positions, false).squeeze(1);
-    index_keys = appended(cached.index_keys, at::cat({turned, k.narrow(1, rope, config_.index_dim - rope)}, 1), before);
+    index_keys = append_rows(cached.index_keys, at::cat({turned, k.narrow(1, rope, config_.index_dim - rope)}, 1), before);
   }
   // Up to as many positions as would be chosen, a query reads all.
-  const int64_t all_below = reads_.indexer.mode == kernels::IndexerOptions::Mode::kTopK ? static_cast<int64_t>(reads_.indexer.value) : reads_.indexer.most;
-  const int64_t dense = reads_.sparse ? std::clamp<int64_t>(all_below - before, 0, n) : n;
+  const int64_t dense = reads_.sparse ? std::clamp<int64_t>(reads_.all_below() - before, 0, n) : n;
   std::vector<at::Tensor> parts;
   if (dense > 0) parts.push_back(attend(w, q.narrow(0, 0, dense), latents.narrow(0, 0, before + dense)));
-  const auto seen = [before](int64_t rows) { return rows * before + rows * (rows + 1) / 2; };
-  visible_ += seen(n);
-  read_ += seen(dense);
+  keys_.see(before, n);
+  keys_.all(before, dense);
   if (dense < n) {
     const at::Tensor lists = named_keys(w.indexer, x, query_latent, positions, index_keys, dense);
-    read_ += (lists >= 0).sum().item<int64_t>();
+    keys_.read += (lists >= 0).sum().item<int64_t>();
     parts.push_back(attend_absorbed(w, q.narrow(0, dense, n - dense), latents, lists));
   }
   return at::linear(parts.size() == 1 ? parts[0] : at::cat(parts, 0), w.o_proj);

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/sparse_attention/indexer.h"
 #include "models/deepseek/config.h"
+#include "models/indexer_reads.h"
 #include "models/packed.h"
 #include "models/weights.h"
 
@@ -62,12 +62,6 @@ struct DeepseekWeights {
   std::vector<DeepseekLayer> layers;
 };
 
-/// What queries read: all keys, or those that the indexer names. Dense up to as many positions as the indexer would name anyway.
-struct DeepseekReads {
-  bool sparse = false;
-  kernels::IndexerOptions indexer;
-};
-
 /// One at a time: forward passes count what they read.
 class Deepseek {
  public:
@@ -88,10 +82,10 @@ class Deepseek {
   [[nodiscard]] const DeepseekConfig& deepseek_config() const { return config_; }
   [[nodiscard]] const at::Tensor& head() const { return weights_.head; }
   /// Of all that was fed so far, the keys that were read of those that were visible.
-  [[nodiscard]] double share_of_keys_read() const { return visible_ == 0 ? 1.0 : static_cast<double>(read_) / static_cast<double>(visible_); }
+  [[nodiscard]] double share_of_keys_read() const { return keys_.share(); }
 
  private:
-  [[nodiscard]] DeepseekReads own_reads() const { return {config_.has_indexer(), {.value = static_cast<double>(config_.index_top_k)}}; }
+  [[nodiscard]] IndexerReads own_reads() const { return {config_.has_indexer(), {.value = static_cast<double>(config_.index_top_k)}}; }
   [[nodiscard]] at::Tensor forward(const std::vector<int64_t>& tokens, DeepseekCache& cache) const;
   [[nodiscard]] at::Tensor attention(const DeepseekAttention& w, const at::Tensor& x, const at::Tensor& positions, DeepseekCache::Layer& cached, int64_t before) const;
   [[nodiscard]] at::Tensor attend(const DeepseekAttention& w, const at::Tensor& q, const at::Tensor& latents) const;
@@ -102,9 +96,9 @@ class Deepseek {
 
   DeepseekConfig config_;
   DeepseekWeights weights_;
-  DeepseekReads reads_;
+  IndexerReads reads_;
   at::Tensor frequencies_;
-  mutable int64_t read_ = 0, visible_ = 0;
+  mutable KeysRead keys_;
 };
 
 /// From a Hugging Face directory; layers for multi-token prediction behind the last are left unread. Errors: another architecture, missing
