@@ -18,6 +18,7 @@
 #include "base/signals.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/indexer_options.h"
 #include "engine/generator.h"
 #include "hardware/cpu.h"
 #include "hardware/memory.h"
@@ -46,7 +47,8 @@ struct Arguments {
   std::string schedule = "cosine", loss_on = "answer", validation = "0.1", checkpointing = "auto", dtype = "auto", memory_limit;
   int64_t context = 0, samples = 3;
   train::TrainOptions train;
-  const CLI::App* adapter_options = nullptr;  ///< to see which of them were given
+  IndexerArguments indexer;
+  const CLI::App *adapter_options = nullptr, *app = nullptr;  ///< to see which of them were given
 };
 
 void add_options(CLI::App& app, Arguments& a) {
@@ -65,7 +67,9 @@ void add_options(CLI::App& app, Arguments& a) {
   lora->add_option("--alpha_pattern", a.alpha_pattern, "other alphas for some modules");
   lora->add_flag("--use_rslora", a.train.adapter.use_rslora, "scale alpha / sqrt(r)");
   lora->add_flag("--use_dora", a.train.adapter.use_dora, "train magnitudes too (DoRA)");
-  lora->add_option("--init_adapter", a.init_adapter, "go on from this PEFT adapter");
+  lora->add_option("--init_adapter", a.init_adapter, "go on from this PEFT adapter, or from these indexers");
+  a.app = &app;
+  add_indexer_options(app, a.indexer);
   auto* curriculum = app.add_option_group("Curriculum");
   curriculum->add_option("--curriculum_steps", a.train.curriculum_steps, "stages from easy to hard; 1: none")->capture_default_str();
   curriculum->add_option("--curriculum_order", a.curriculum_order, "forward, reverse or random")->capture_default_str();
@@ -173,7 +177,9 @@ Status resolve(Arguments& a) {
   a.train.adapter.layers_to_transform = a.layers;
   a.train.init_adapter = a.init_adapter;
   a.train.model_name = a.model;
-  a.train.output = a.output.empty() ? short_name(a.model) + "-" + short_name(a.dataset) + "-lora" : a.output;
+  if (auto done = resolve_indexer(a.indexer, *a.app, a.context, a.train); !done) return done;
+  const std::string kind = a.train.dsa == train::IndexerStage::kNone ? "lora" : a.indexer.stage;
+  a.train.output = a.output.empty() ? short_name(a.model) + "-" + short_name(a.dataset) + "-" + kind : a.output;
   for (const auto& status : {parse_pairs("rank_pattern", a.rank_pattern, a.train.adapter.rank_pattern),
                              parse_pairs("alpha_pattern", a.alpha_pattern, a.train.adapter.alpha_pattern),
                              assign(train::order_named(a.curriculum_order), a.train.curriculum_order),
@@ -300,9 +306,12 @@ class FineTuneRun {
     auto text = models::open_model(a_.model);
     if (!text) return base::pass(text);
     if (auto fits = models::require_decoder(*text); !fits) return fits;
-    train::DataOptions data_options{.loss_on = *loss_on, .context = a_.context, .vocabulary = text->config.vocab_size, .seed = a_.train.seed};
+    train::DataOptions data_options{.loss_on = *loss_on, .context = a_.context, .vocabulary = text->config.vocab_size,
+                                    .join = a_.train.dsa != train::IndexerStage::kNone, .seed = a_.train.seed};
+    const int64_t most = text->config.max_position_embeddings;
+    if (data_options.join && !a_.app->get_option("--context")->count()) data_options.context = std::min(data_options.context, most);
     if (auto done = parse_share(data_options.validation_share); !done) return done;
-    auto data = train::prepare_data(*dataset, text->tokenizer, text->chat(), text->config.max_position_embeddings, data_options);
+    auto data = train::prepare_data(*dataset, text->tokenizer, text->chat(), most, data_options);
     if (!data) return base::within(a_.dataset, data.error());
     data_ = std::move(*data);
     if (auto done = plan(*text, data_, *dataset); !done) return done;
@@ -329,13 +338,19 @@ class FineTuneRun {
   }
 
   Status plan(const models::ModelText& text, const train::TrainingData& data, const formats::Dataset& dataset) {
-    if (!a_.init_adapter.empty()) {
+    const bool indexer_alone = a_.train.dsa != train::IndexerStage::kNone && !fs::exists(fs::path(a_.init_adapter) / models::kAdapterConfigFile);
+    if (!a_.init_adapter.empty() && !indexer_alone) {
       auto config = models::read_adapter_config(a_.init_adapter);
       if (!config) return base::pass(config);
       if (auto done = take_adapter(*config); !done) return done;
     }
-    auto trained = train::adapter_parameters(text.config, a_.train.adapter);
+    auto trained = a_.train.dsa == train::IndexerStage::kWarmup ? Result<int64_t>(0) : train::adapter_parameters(text.config, a_.train.adapter);
     if (!trained) return base::pass(trained);
+    if (a_.train.dsa != train::IndexerStage::kNone) {
+      auto indexers = indexer_parameters(text.config, a_.train.indexer);
+      if (!indexers) return base::pass(indexers);
+      *trained += *indexers;
+    }
     auto dtype = models::resolve_dtype(a_.dtype);
     if (!dtype) return base::pass(dtype);
     uint64_t available = hardware::memory().available;
@@ -384,11 +399,13 @@ class FineTuneRun {
                                  {"curriculum_schedule", a_.curriculum_schedule}, {"difficulty", a_.difficulty}, {"batch_size", a_.train.batch_size},
                                  {"gradient_accumulation", a_.train.gradient_accumulation}, {"learning_rate", a_.train.learning_rate}, {"schedule", a_.schedule},
                                  {"warmup", a_.train.warmup}, {"loss_on", a_.loss_on}, {"seed", a_.train.seed}};
+    if (a_.train.dsa == train::IndexerStage::kNone) return;
+    a_.train.start["options"].update({{"dsa", a_.indexer.stage}, {"dsa_top_k", a_.train.indexer.top_k}, {"dsa_heads", a_.train.indexer.heads}, {"dsa_dim", a_.train.indexer.dim}});
   }
 
   Status train() {
     models::Model& model = *model_;
-    const auto samples = parallel_.first() ? chosen_samples(data_.held_out, a_.samples) : std::vector<const formats::Example*>();
+    const auto samples = parallel_.first() && a_.train.dsa != train::IndexerStage::kWarmup ? chosen_samples(data_.held_out, a_.samples) : std::vector<const formats::Example*>();
     std::vector<Sample> answers;
     for (const auto* example : samples) {
       if (base::interrupted()) break;
@@ -419,6 +436,9 @@ class FineTuneRun {
   Status answer_again(models::Model& model, const std::vector<const formats::Example*>& samples, std::vector<Sample>& answers) {
     if (answers.empty()) return {};
     if (auto best = models::read_adapter(*model.decoder, a_.train.output); !best) return base::pass(best);
+    if (models::holds_indexer(a_.train.output)) {
+      if (auto best = models::read_indexers(*model.decoder, a_.train.output); !best) return base::pass(best);
+    }
     auto metrics = train::Metrics::append(a_.train.output / "metrics.jsonl");
     if (!metrics) return base::pass(metrics);
     for (size_t i = 0; i < answers.size(); ++i) {
@@ -461,8 +481,10 @@ class FineTuneRun {
                       line["admitted"].get<int64_t>(), line["examples"].get<int64_t>(), line["difficulty_from"].get<double>(), line["difficulty_to"].get<double>()));
     }
     if (type == "evaluation") {
-      say(fmt::format("step {}: held-out loss {:.4f}, perplexity {:.2f}{}", line["step"].get<int64_t>(), line["loss"].get<double>(), line["perplexity"].get<double>(),
-                      line["best"].get<bool>() ? ", the best so far" : ""));
+      std::string text = fmt::format("step {}: held-out loss {:.4f}", line["step"].get<int64_t>(), line["loss"].get<double>());
+      if (line.contains("perplexity")) text += fmt::format(", perplexity {:.2f}", line["perplexity"].get<double>());
+      if (line.contains("recall")) text += fmt::format(", recall {:.1f}%", 100 * line["recall"].get<double>());
+      say(text + (line["best"].get<bool>() ? ", the best so far" : ""));
     }
     if (type != "step") return;
     if (!progress_) progress_ = std::make_unique<base::Progress>("fine-tune", static_cast<uint64_t>(steps_), "step");
@@ -477,6 +499,7 @@ class FineTuneRun {
       Json json{{"output", output}, {"reason", summary.reason}, {"steps", summary.steps}, {"best_step", summary.best_step}, {"seconds", summary.seconds}};
       json["base_loss"] = summary.base_loss < 0 ? Json(nullptr) : Json(summary.base_loss);
       json["best_loss"] = summary.best_loss < 0 ? Json(nullptr) : Json(summary.best_loss);
+      if (summary.best_recall >= 0) json.update({{"base_recall", summary.base_recall}, {"best_recall", summary.best_recall}});
       json["report"] = output + "/report.html";
       context_.print(json.dump() + "\n");
       return;
@@ -495,10 +518,22 @@ class FineTuneRun {
     } else {
       text += fmt::format("{} steps in {}, last loss {:.4f}\n", summary.steps, base::human_duration(summary.seconds), summary.last_loss);
     }
+    if (summary.best_recall >= 0) {
+      text += fmt::format("of the attention on the best {} keys the indexers find {:.1f}%, before training {:.1f}%\n", model_->decoder->reads().all_below(), 100 * summary.best_recall,
+                          100 * summary.base_recall);
+    }
     for (const auto& sample : answers) {
       text += fmt::format("\nquestion  {}\nexpected  {}\nbefore    {}\nafter     {}\n", sample.question, sample.expected, sample.before, sample.after);
     }
     const std::string both = fmt::format("--model {} --adapter {}", shell_word(a_.model), shell_word(output));
+    if (a_.train.dsa != train::IndexerStage::kNone) {
+      text += fmt::format("\nindexers  {}\nreport    {}/report.html\ntry       deepseek-cli eval {} --dataset TEXT\n", output, output, both);
+      if (a_.train.dsa == train::IndexerStage::kWarmup) {
+        text += fmt::format("go on     deepseek-cli fine-tune --model {} --dataset {} --dsa sparse --init_adapter {}\n", shell_word(a_.model), shell_word(a_.dataset), shell_word(output));
+      }
+      context_.print(text);
+      return;
+    }
     text += fmt::format("\nadapter   {}\nreport    {}/report.html\ntry       deepseek-cli generate {} --prompt \"...\"\n"
                         "merge     deepseek-cli merge {} --output {}\n", output, output, both, both, shell_word(output + "-merged"));
     context_.print(text);

@@ -20,6 +20,7 @@ constexpr int kVersion = 2;
 
 Json to_json(const TrainState& state, int64_t updates) {
   return {{"version", kVersion}, {"step", state.step}, {"updates", updates}, {"base_loss", state.base_loss}, {"best_loss", state.best_loss},
+          {"base_recall", state.base_recall}, {"best_recall", state.best_recall},
           {"best_step", state.best_step}, {"bad_evaluations", state.bad_evaluations}, {"evaluation_due", state.evaluation_due},
           {"seconds", state.seconds}, {"threads", state.threads}, {"processes", state.processes}, {"run", state.run}};
 }
@@ -85,6 +86,8 @@ Result<TrainState> load_state(const base::fs::path& file, const Json& run, const
     state.step = json->at("step").get<int64_t>();
     state.base_loss = json->at("base_loss").get<double>();
     state.best_loss = json->at("best_loss").get<double>();
+    state.base_recall = base::value_or(*json, "base_recall", -1.0);
+    state.best_recall = base::value_or(*json, "best_recall", -1.0);
     state.best_step = json->at("best_step").get<int64_t>();
     state.bad_evaluations = json->at("bad_evaluations").get<int64_t>();
     state.evaluation_due = json->at("evaluation_due").get<bool>();

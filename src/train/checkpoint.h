@@ -14,6 +14,7 @@ struct TrainState {
   int64_t step = 0;                ///< optimiser steps done
   double base_loss = -1;           ///< validation loss before training; < 0: not measured
   double best_loss = -1;
+  double base_recall = -1, best_recall = -1;  ///< of indexers; < 0: not measured
   int64_t best_step = 0;
   int64_t bad_evaluations = 0;     ///< evaluations since the best one
   bool evaluation_due = false;     ///< the run was stopped before or in the evaluation of its last step

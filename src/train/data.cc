@@ -57,6 +57,21 @@ base::Status append(const formats::Example& example, const formats::Tokenizer& t
   return {};
 }
 
+// Rows in their order, as many as a window takes; what counts in each still counts.
+void join_rows(std::vector<TokenizedExample>& rows, int64_t window) {
+  std::vector<TokenizedExample> out;
+  for (auto& row : rows) {
+    if (out.empty() || static_cast<int64_t>(out.back().tokens.size() + row.tokens.size()) > window) {
+      out.push_back(std::move(row));
+      continue;
+    }
+    TokenizedExample& last = out.back();
+    last.tokens.insert(last.tokens.end(), row.tokens.begin(), row.tokens.end());
+    last.counts.insert(last.counts.end(), row.counts.begin(), row.counts.end());
+  }
+  rows = std::move(out);
+}
+
 // The rows to hold out where the dataset names none: by lot, at least one.
 std::vector<bool> drawn(size_t count, double share, uint64_t seed) {
   std::vector<bool> held(count, false);
@@ -116,6 +131,11 @@ Result<TrainingData> prepare_data(const formats::Dataset& dataset, const formats
     data.held_out.push_back(*example);
   }
   if (data.train.empty()) return fail("the dataset's training rows are empty texts");
+  if (options.join) {
+    join_rows(data.train, context);
+    join_rows(data.validation, context);
+    data.has_difficulty = false;
+  }
   for (const auto* part : {&data.train, &data.validation}) {
     for (const auto& example : *part) data.longest = std::max(data.longest, static_cast<int64_t>(example.tokens.size()));
   }

@@ -14,6 +14,7 @@ struct DataOptions {
   int64_t context = 0;             ///< longest example in tokens; 0: what the model can take
   int64_t vocabulary = 0;          ///< tokens that the model has an embedding for; 0: not checked
   double validation_share = 0.1;   ///< held out where the dataset names no validation rows; 0: none
+  bool join = false;               ///< short rows are laid end to end into windows of up to `context` tokens
   uint64_t seed = 42;
 };
 

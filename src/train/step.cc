@@ -2,17 +2,16 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "models/adapter/adapter.h"
+#include "models/adapter/indexer.h"
 #include "nn/functional.h"
 
 namespace deepseek::train {
@@ -20,61 +19,6 @@ namespace {
 
 using models::Decoder;
 using models::TokenizedExample;
-
-// Examples of one forward pass, with the rows of the hidden states that predict counted tokens.
-struct MicroBatch {
-  models::PackedSequences packed;
-  at::Tensor rows, targets;  // [n] i64
-  std::vector<std::pair<size_t, int64_t>> counted;  // example and its count of rows
-};
-
-MicroBatch pack(const Batch& examples, std::span<const size_t> chosen) {
-  MicroBatch out;
-  std::vector<std::vector<int32_t>> sequences;
-  std::vector<int64_t> rows, targets;
-  int64_t begin = 0;
-  for (const size_t index : chosen) {
-    const auto& example = *examples[index];
-    int64_t counted = 0;
-    for (size_t t = 1; t < example.tokens.size(); ++t) {
-      if (example.counts[t] == 0) continue;
-      rows.push_back(begin + static_cast<int64_t>(t) - 1);
-      targets.push_back(example.tokens[t]);
-      ++counted;
-    }
-    out.counted.emplace_back(index, counted);
-    sequences.push_back(example.tokens);
-    begin += static_cast<int64_t>(example.tokens.size());
-  }
-  out.packed = models::pack_sequences(sequences);
-  const auto tensor = [](const std::vector<int64_t>& values) {
-    at::Tensor made = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
-    std::copy(values.begin(), values.end(), made.mutable_data_ptr<int64_t>());
-    return made;
-  };
-  out.rows = tensor(rows);
-  out.targets = tensor(targets);
-  return out;
-}
-
-// Longest first, so that sequences of like length share a pass and their attention runs as one call.
-std::vector<std::vector<size_t>> micro_batches(const Batch& examples, int64_t max_tokens) {
-  std::vector<size_t> order(examples.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return examples[a]->tokens.size() > examples[b]->tokens.size(); });
-  std::vector<std::vector<size_t>> out;
-  int64_t used = 0;
-  for (const size_t index : order) {
-    const auto length = static_cast<int64_t>(examples[index]->tokens.size());
-    if (out.empty() || used + length > max_tokens) {
-      out.emplace_back();
-      used = 0;
-    }
-    out.back().push_back(index);
-    used += length;
-  }
-  return out;
-}
 
 void set_dropout(Decoder& decoder, uint64_t seed) {
   uint64_t index = 0;
@@ -120,13 +64,21 @@ StepResult train_step(Decoder& decoder, AdamW& optimizer, const Batch& batch, do
   }
   const Batch mine = share_of(batch, parallel);
   uint64_t dropout_seed = options.dropout_seed == 0 ? 0 : options.dropout_seed + static_cast<uint64_t>(parallel.rank()) * 7919;
+  const double index_queries = static_cast<double>(out.tokens) * static_cast<double>(indexer_count(decoder));
+  const models::IndexerWatch watch = indexer_training_watch(decoder, index_queries, out.indexer_loss);
   for (const auto& chosen : micro_batches(mine, options.micro_batch_tokens)) {
     const MicroBatch micro = pack(mine, chosen);
+    if (options.stage == IndexerStage::kWarmup) {
+      at::NoGradGuard no_grad;
+      (void)decoder.hidden(micro.packed, false, &watch);
+      continue;
+    }
     if (micro.rows.numel() == 0) continue;
     set_dropout(decoder, dropout_seed);
     if (dropout_seed != 0) dropout_seed += 104729;
     const auto device = decoder.embedding().device();
-    const at::Tensor hidden = at::index_select(decoder.hidden(micro.packed, options.checkpoint), 0, micro.rows.to(device));
+    const at::Tensor hidden = 
+        at::index_select(decoder.hidden(micro.packed, options.checkpoint, options.stage == IndexerStage::kSparse ? &watch : nullptr), 0, micro.rows.to(device));
     const at::Tensor weights = at::full({micro.rows.numel()}, 1.0, at::TensorOptions().dtype(at::kFloat).device(device));
     const at::Tensor loss = nn::linear_cross_entropy(hidden, decoder.head(), micro.targets.to(device), weights, static_cast<double>(counted),
                                                      decoder.config().final_softcap);
@@ -136,6 +88,8 @@ StepResult train_step(Decoder& decoder, AdamW& optimizer, const Batch& batch, do
   set_dropout(decoder, 0);
   sum_gradients(optimizer.parameters(), parallel);
   parallel.sum(out.loss);
+  if (options.stage != IndexerStage::kNone) parallel.sum(out.indexer_loss);
+  if (options.stage == IndexerStage::kWarmup) out.loss = out.indexer_loss;
   out.gradient_norm = clip_gradients(optimizer.parameters(), options.max_grad_norm);
   optimizer.step(learning_rate);
   return out;
@@ -176,9 +130,15 @@ double mean_loss(std::span<const ExampleLoss> losses) {
   return counted == 0 ? 0.0 : sum / static_cast<double>(counted);
 }
 
+models::NamedTensors trained_tensors(const Decoder& decoder) {
+  models::NamedTensors all = models::adapter_tensors(decoder);
+  for (auto& indexer : models::indexer_tensors(decoder)) all.push_back(std::move(indexer));
+  return all;
+}
+
 std::vector<at::Tensor> trainable_parameters(Decoder& decoder) {
   std::vector<at::Tensor> out;
-  for (auto& [name, tensor] : models::adapter_tensors(decoder)) {
+  for (auto& [name, tensor] : trained_tensors(decoder)) {
     at::Tensor leaf = tensor;
     leaf.set_requires_grad(true);
     out.push_back(leaf);

@@ -6,23 +6,24 @@
 #include <vector>
 
 #include "models/decoder/decoder.h"
-#include "models/prompt.h"
+#include "models/adapter/tensors.h"
 #include "train/adamw.h"
+#include "train/indexer_training.h"
 #include "train/parallel.h"
 
 namespace deepseek::train {
-
-using Batch = std::vector<const models::TokenizedExample*>;
 
 struct StepOptions {
   int64_t micro_batch_tokens = 4096;  ///< tokens of one forward pass; a longer example goes alone
   bool checkpoint = false;            ///< recompute activations in the backward pass
   double max_grad_norm = 1.0;
   uint64_t dropout_seed = 0;          ///< of this step; 0: none
+  IndexerStage stage = IndexerStage::kNone;
 };
 
 struct StepResult {
-  double loss = 0;           ///< mean over the counted tokens of the whole batch
+  double loss = 0;           ///< mean over the counted tokens of the whole batch; kWarmup: the indexers'
+  double indexer_loss = 0;   ///< nats: mean over all tokens of the batch and all indexers
   double gradient_norm = 0;  ///< before clipping
   int64_t tokens = 0;        ///< all tokens that went through the model
 };
@@ -30,11 +31,6 @@ struct StepResult {
 /// Every process calls it with the same batch and does its share; all end with the same parameters.
 [[nodiscard]] StepResult train_step(models::Decoder& decoder, AdamW& optimizer, const Batch& batch, double learning_rate,
                                     const StepOptions& options, const Parallel& parallel);
-
-struct ExampleLoss {
-  double sum = 0;       ///< of -log p over the counted tokens
-  int64_t counted = 0;
-};
 
 /// Losses of examples without training; `progress` is told how many are done and stops the work by returning false
 /// (the result is shorter then). The order is that of `examples`.
@@ -44,7 +40,9 @@ struct ExampleLoss {
 /// Sum of losses over sum of counted tokens.
 [[nodiscard]] double mean_loss(std::span<const ExampleLoss> losses);
 
-/// The adapter's parameters as leaves that ask for gradients.
+/// The adapter's tensors, then the indexers', by their names.
+[[nodiscard]] models::NamedTensors trained_tensors(const models::Decoder& decoder);
+/// The same as leaves that ask for gradients.
 [[nodiscard]] std::vector<at::Tensor> trainable_parameters(models::Decoder& decoder);
 
 }  // namespace deepseek::train

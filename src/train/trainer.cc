@@ -39,7 +39,7 @@ const char* name_of(Difficulty difficulty) {
 }
 
 // The settings that decide the course of a run: a resumed run must have the same. Names are those of the options.
-Json settings(const models::Decoder& decoder, const TrainingData& data, const TrainOptions& options, int64_t total) {
+Json settings(const models::Decoder& decoder, const TrainingData& data, const TrainOptions& options, const models::IndexerConfig& indexer, int64_t total) {
   Json out{{"model", options.model_name},
            {"parameters", decoder.config().parameters()},
            {"dtype", decoder.dtype() == at::kBFloat16 ? "bf16" : "f32"},
@@ -59,6 +59,12 @@ Json settings(const models::Decoder& decoder, const TrainingData& data, const Tr
            {"seed", options.seed}};
   const Json adapter = models::adapter_config_to_json(options.adapter);
   for (const auto& [key, value] : adapter.items()) out[key == "r" ? "lora_rank" : key] = value;
+  if (options.dsa != IndexerStage::kNone) {
+    out["dsa"] = name_of(options.dsa);
+    out["dsa_heads"] = indexer.heads;
+    out["dsa_dim"] = indexer.dim;
+    out["dsa_top_k"] = indexer.top_k;
+  }
   out["dataset"] = data.hash;  // last: a changed seed changes it too, and is the better explanation
   return out;
 }
@@ -69,7 +75,7 @@ void remove_remains(const fs::path& directory) {
   for (const auto& entry : fs::directory_iterator(directory, error)) {
     const std::string name = entry.path().filename().string();
     if (!name.ends_with(".part")) continue;
-    for (const char* ours : {"adapter_config.json.", "adapter_model.safetensors.", "metrics.jsonl.", "report.html.", kStateFile}) {
+    for (const char* ours : {"adapter_config.json.", "adapter_model.safetensors.", "indexer_config.json.", "indexer.safetensors.", "metrics.jsonl.", "report.html.", kStateFile}) {
       if (name.starts_with(ours)) fs::remove(entry.path(), error);
     }
   }
@@ -83,6 +89,7 @@ class Run {
     save_every_ = options.save_every > 0 ? options.save_every : eval_every_;
     adapter_ = options.adapter;
     adapter_.base_model = options.model_name;
+    indexer_ = options.indexer;
   }
 
   Result<TrainSummary> go() {
@@ -140,7 +147,7 @@ class Run {
     if (auto done = everywhere(prepare_output(options_, parallel_)); !done) return done;
     if (auto done = everywhere(remove_earlier_run()); !done) return done;
     if (auto done = everywhere(attach()); !done) return done;
-    state_.run = settings(decoder_, data_, options_, total_);
+    state_.run = settings(decoder_, data_, options_, indexer_, total_);
     if (options_.resume) {
       if (auto done = everywhere(restore()); !done) return done;
     } else if (auto done = everywhere(rate_difficulty()); !done || interrupted_) {
@@ -168,7 +175,11 @@ class Run {
   Status remove_earlier_run() const {
     if (!parallel_.first() || !options_.overwrite || options_.resume) return {};
     const fs::path last = options_.output / "last";
-    for (const auto& file : {options_.output / "adapter_model.safetensors", last / "adapter_model.safetensors", state_file()}) {
+    std::vector<fs::path> files{state_file()};
+    for (const auto& directory : {options_.output, last}) {
+      for (const char* name : {models::kAdapterWeightsFile, models::kAdapterConfigFile, models::kIndexerWeightsFile, models::kIndexerConfigFile}) files.push_back(directory / name);
+    }
+    for (const auto& file : files) {
       std::error_code error;
       fs::remove(file, error);
       if (error) return fail("cannot remove {}: {}", file.string(), error.message());
@@ -177,20 +188,59 @@ class Run {
   }
 
   Status attach() {
-    if (options_.init_adapter.empty()) {
-      if (auto done = models::attach_adapter(decoder_, adapter_, options_.seed); !done) return done;
-    } else {
-      auto read = models::read_adapter(decoder_, options_.init_adapter);
-      if (!read) return refuse("--init_adapter does not fit this model: {}", read.error().message);
-      adapter_ = *read;
-      adapter_.dropout = options_.adapter.dropout;
-      adapter_.base_model = options_.model_name;
-      for (auto* layer : models::linear_layers(decoder_)) {
-        if (layer->lora) layer->lora->dropout = adapter_.dropout;
-      }
+    if (auto done = options_.dsa == IndexerStage::kNone ? Status() : attach_indexers(); !done) return done;
+    if (options_.dsa != IndexerStage::kWarmup) {
+      if (auto done = attach_lora(); !done) return done;
     }
-    for (const auto& [name, tensor] : models::adapter_tensors(decoder_)) names_.push_back(name);
+    for (const auto& [name, tensor] : trained_tensors(decoder_)) names_.push_back(name);
     optimizer_.emplace(trainable_parameters(decoder_), AdamWOptions{.weight_decay = options_.weight_decay});
+    return {};
+  }
+
+  bool starts_from(const char* file) const { return !options_.init_adapter.empty() && fs::exists(options_.init_adapter / file); }
+
+  Status attach_lora() {
+    // Indexers alone are no adapter to go on from.
+    if (options_.init_adapter.empty() || (options_.dsa != IndexerStage::kNone && !starts_from(models::kAdapterConfigFile))) {
+      return models::attach_adapter(decoder_, adapter_, options_.seed);
+    }
+    auto read = models::read_adapter(decoder_, options_.init_adapter);
+    if (!read) return refuse("--init_adapter does not fit this model: {}", read.error().message);
+    adapter_ = *read;
+    adapter_.dropout = options_.adapter.dropout;
+    adapter_.base_model = options_.model_name;
+    for (auto* layer : models::linear_layers(decoder_)) {
+      if (layer->lora) layer->lora->dropout = adapter_.dropout;
+    }
+    return {};
+  }
+
+  Status attach_indexers() {
+    const bool warmup = options_.dsa == IndexerStage::kWarmup;
+    if (warmup && starts_from(models::kAdapterConfigFile)) {
+      return refuse("--dsa warmup trains indexers for the model as it is: merge the LoRA adapter in {} first (deepseek-cli merge) and use that model", options_.init_adapter.string());
+    }
+    if (models::holds_indexer(options_.init_adapter)) {
+      auto read = models::read_indexers(decoder_, options_.init_adapter);
+      if (!read) return refuse("--init_adapter does not fit this model: {}", read.error().message);
+      const int64_t asked = indexer_.top_k;
+      indexer_ = *read;
+      if (asked > 0) indexer_.top_k = asked;
+    } else if (!warmup || !options_.init_adapter.empty()) {
+      return refuse("--dsa {}: {} holds no indexer; --dsa warmup makes one", name_of(options_.dsa),
+                    options_.init_adapter.empty() ? "without --init_adapter there is none to go on from, or" : options_.init_adapter.string());
+    } else {
+      if (indexer_.top_k == 0) indexer_.top_k = models::IndexerConfig().top_k;
+      if (auto done = models::attach_indexers(decoder_, indexer_, options_.seed); !done) return done;
+    }
+    indexer_.base_model = options_.model_name;
+    indexer_.stage = name_of(options_.dsa);
+    if (auto sound = models::check_indexer_config(indexer_); !sound) return sound;
+    if (data_.longest <= indexer_.top_k) {
+      return refuse("--dsa {}: the longest example has {} tokens and a query keeps {}, so nothing would be left out: use longer texts, a larger --context or a smaller --dsa_top_k",
+                    name_of(options_.dsa), data_.longest, indexer_.top_k);
+    }
+    decoder_.set_reads({!warmup, {.value = static_cast<double>(indexer_.top_k)}});
     return {};
   }
 
@@ -210,8 +260,11 @@ class Run {
     return {};
   }
 
+  struct HeldOut {
+    double loss = 0, recall = -1;
+  };
   // Mean loss of each example; every process measures its share. Where the user stops it, interrupted_ is set in all.
-  std::vector<float> losses(const char* what, std::span<const models::TokenizedExample> examples, double* mean = nullptr) {
+  std::vector<float> losses(const char* what, std::span<const models::TokenizedExample> examples, HeldOut* held_out = nullptr) {
     std::vector<models::TokenizedExample> mine;
     std::vector<size_t> place;
     for (size_t i = static_cast<size_t>(parallel_.rank()); i < examples.size(); i += static_cast<size_t>(parallel_.size())) {
@@ -225,20 +278,24 @@ class Run {
       return !(hooks_.stop && hooks_.stop());
     };
     std::vector<ExampleLoss> measured;
-    if (!mine.empty()) measured = example_losses(decoder_, mine, options_.micro_batch_tokens, progress);
+    if (!mine.empty()) {
+      measured = options_.dsa == IndexerStage::kWarmup ? indexer_losses(decoder_, mine, options_.micro_batch_tokens, indexer_.top_k, progress)
+                                                       : example_losses(decoder_, mine, options_.micro_batch_tokens, progress);
+    }
     std::vector<float> out(examples.size(), 0.0f);
     interrupted_ = parallel_.any(measured.size() < mine.size());
     if (interrupted_) return out;
-    double sum = 0, counted = 0;
+    double sum = 0, counted = 0, kept = 0, most = 0;
     for (size_t i = 0; i < measured.size(); ++i) {
       out[place[i]] = static_cast<float>(measured[i].sum / static_cast<double>(measured[i].counted));
       sum += measured[i].sum;
       counted += static_cast<double>(measured[i].counted);
+      kept += measured[i].kept;
+      most += measured[i].most;
     }
     parallel_.sum(out);
-    parallel_.sum(sum);
-    parallel_.sum(counted);
-    if (mean != nullptr) *mean = sum / counted;
+    for (double* total : {&sum, &counted, &kept, &most}) parallel_.sum(*total);
+    if (held_out != nullptr) *held_out = {sum / counted, most > 0 ? kept / most : -1};
     return out;
   }
 
@@ -270,12 +327,15 @@ class Run {
 
   Status measure_base() {
     if (data_.validation.empty()) return {};
-    losses("held-out loss", data_.validation, &state_.base_loss);
+    HeldOut held_out;
+    losses("held-out loss", data_.validation, &held_out);
+    state_.base_loss = held_out.loss;
+    state_.base_recall = held_out.recall;
     if (interrupted_) return {};
     if (!std::isfinite(state_.base_loss)) {
       return fail("the model's loss on the validation rows is not a number: its weights are broken for this type; try --dtype f32");
     }
-    emit({{"type", "evaluation"}, {"step", 0}, {"loss", state_.base_loss}, {"perplexity", std::exp(state_.base_loss)}, {"best", false}});
+    emit_evaluation(held_out, false);
     return {};
   }
 
@@ -292,7 +352,7 @@ class Run {
     const Schedule schedule{options_.schedule, options_.learning_rate, std::llround(options_.warmup * static_cast<double>(total_)), total_};
     const double rate = schedule.at(state_.step);
     const uint64_t dropout_seed = mixed(options_.seed * 2654435761u + static_cast<uint64_t>(state_.step)) | 1;
-    const StepOptions step_options{options_.micro_batch_tokens, options_.checkpoint, options_.max_grad_norm, adapter_.dropout > 0 ? dropout_seed : 0};
+    const StepOptions step_options{options_.micro_batch_tokens, options_.checkpoint, options_.max_grad_norm, adapter_.dropout > 0 ? dropout_seed : 0, options_.dsa};
     const double before = seconds();
     const StepResult result = train_step(decoder_, *optimizer_, batch, rate, step_options, parallel_);
     last_loss_ = result.loss;
@@ -304,15 +364,18 @@ class Run {
     ++state_.step;
     const double now = seconds();
     const double epoch = static_cast<double>(state_.step * examples_per_step()) / static_cast<double>(data_.train.size());
-    emit({{"type", "step"}, {"step", state_.step}, {"epoch", epoch}, {"stage", stage_}, {"loss", result.loss}, {"learning_rate", rate},
-          {"gradient_norm", result.gradient_norm}, {"tokens", result.tokens},
-          {"tokens_per_second", static_cast<double>(result.tokens) / (now - before)}, {"seconds", now}});
+    Json line{{"type", "step"}, {"step", state_.step}, {"epoch", epoch}, {"stage", stage_}, {"loss", result.loss}, {"learning_rate", rate},
+              {"gradient_norm", result.gradient_norm}, {"tokens", result.tokens},
+              {"tokens_per_second", static_cast<double>(result.tokens) / (now - before)}, {"seconds", now}};
+    if (options_.dsa == IndexerStage::kSparse) line["indexer_loss"] = result.indexer_loss;
+    emit(line);
     return {};
   }
 
   Status evaluate() {
-    double loss = 0;
-    if (!data_.validation.empty()) losses("held-out loss", data_.validation, &loss);
+    HeldOut held_out;
+    if (!data_.validation.empty()) losses("held-out loss", data_.validation, &held_out);
+    const double loss = held_out.loss;
     if (interrupted_) return {};  // a resumed run begins with this evaluation
     state_.evaluation_due = false;
     if (data_.validation.empty()) return {};
@@ -320,18 +383,30 @@ class Run {
     if (best) {
       state_.best_loss = loss;
       state_.best_step = state_.step;
+      state_.best_recall = held_out.recall;
       state_.bad_evaluations = 0;
       if (auto done = write_adapter(options_.output); !done) return done;
     } else {
       ++state_.bad_evaluations;
     }
-    emit({{"type", "evaluation"}, {"step", state_.step}, {"loss", loss}, {"perplexity", std::exp(loss)}, {"best", best}});
+    emit_evaluation(held_out, best);
     return {};
+  }
+
+  void emit_evaluation(const HeldOut& held_out, bool best) {
+    Json line{{"type", "evaluation"}, {"step", state_.step}, {"loss", held_out.loss}};
+    if (options_.dsa != IndexerStage::kWarmup) line["perplexity"] = std::exp(held_out.loss);
+    if (held_out.recall >= 0) line["recall"] = held_out.recall;
+    line["best"] = best;
+    emit(line);
   }
 
   Status write_adapter(const fs::path& directory) const {
     if (!parallel_.first()) return {};
-    return models::write_adapter(decoder_, adapter_, directory);
+    if (options_.dsa != IndexerStage::kNone) {
+      if (auto done = models::write_indexers(decoder_, indexer_, directory); !done) return done;
+    }
+    return options_.dsa == IndexerStage::kWarmup ? Status() : models::write_adapter(decoder_, adapter_, directory);
   }
 
   Status save() {
@@ -356,7 +431,7 @@ class Run {
                     {"best_loss", number(state_.best_loss)}, {"base_loss", number(state_.base_loss)}, {"seconds", state_.seconds}};
     emit(line);
     if (auto done = everywhere({}); !done) return with_way_on(done);
-    return TrainSummary{state_.step, state_.best_step, state_.base_loss, state_.best_loss, last_loss_, state_.seconds, reason};
+    return TrainSummary{state_.step, state_.best_step, state_.base_recall, state_.best_recall, state_.base_loss, state_.best_loss, last_loss_, state_.seconds, reason};
   }
 
   models::Decoder& decoder_;
@@ -366,6 +441,7 @@ class Run {
   const Parallel& parallel_;
   int64_t total_, eval_every_, save_every_;
   models::AdapterConfig adapter_;
+  models::IndexerConfig indexer_;
   std::vector<std::string> names_;
   std::optional<AdamW> optimizer_;
   std::optional<Metrics> metrics_;
@@ -423,7 +499,7 @@ Status prepare_output(const TrainOptions& options, const Parallel& parallel) {
   std::error_code error;
   const fs::path last = options.output / "last", state = last / kStateFile;
   if (options.resume && !fs::exists(state, error)) return refuse("there is nothing to resume: {} does not exist", state.string());
-  const bool used = fs::exists(options.output / "adapter_model.safetensors", error) || fs::exists(state, error);
+  const bool used = fs::exists(options.output / models::kAdapterWeightsFile, error) || fs::exists(options.output / models::kIndexerWeightsFile, error) || fs::exists(state, error);
   if (used && !options.resume && !options.overwrite) {
     return refuse("{} holds an earlier run: use --resume to go on with it, --overwrite to replace it, or another --output", options.output.string());
   }

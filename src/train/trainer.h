@@ -6,8 +6,10 @@
 #include <string>
 
 #include "models/adapter/adapter.h"
+#include "models/adapter/indexer.h"
 #include "train/curriculum.h"
 #include "train/data.h"
+#include "train/indexer_training.h"
 #include "train/learning_rate.h"
 #include "train/parallel.h"
 
@@ -19,7 +21,9 @@ enum class Difficulty { kAuto, kField, kLength, kLoss };
 struct TrainOptions {
   base::fs::path output;           ///< adapter (best), last/, metrics.jsonl
   models::AdapterConfig adapter;
-  base::fs::path init_adapter;     ///< start from this PEFT adapter instead of an untrained one
+  base::fs::path init_adapter;     ///< start from this PEFT adapter instead of an untrained one, or from the indexers there, or from both
+  IndexerStage dsa = IndexerStage::kNone;  ///< trains indexers: kWarmup alone, kSparse beside a LoRA adapter, from those of init_adapter
+  models::IndexerConfig indexer;   ///< kWarmup: of new ones; top_k 0: those of init_adapter, or 512
   double epochs = 3;
   int64_t steps = 0;               ///< instead of epochs
   int64_t batch_size = 8;          ///< examples of one forward and backward pass
@@ -45,6 +49,7 @@ struct TrainOptions {
 
 struct TrainSummary {
   int64_t steps = 0, best_step = 0;
+  double base_recall = -1, best_recall = -1;  ///< of the attention on the best top_k keys, the share that the indexers found; < 0: not measured
   double base_loss = -1, best_loss = -1, last_loss = -1;  ///< validation (last_loss: of the last training step); < 0: none
   double seconds = 0;
   std::string reason;  ///< "finished", "early stopping", "interrupted"
