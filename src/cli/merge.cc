@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/output_place.h"
 #include "models/adapter/adapter.h"
+#include "models/adapter/indexer.h"
 #include "models/decoder/load.h"
 #include "models/model.h"
 
@@ -34,7 +35,11 @@ Status write_merged(const Arguments& a, models::ModelText text, const std::strin
   if (!model) return base::pass(model);
   models::merge_adapter(*model->decoder);
   if (base::interrupted()) return base::fail("interrupted; nothing was written to {}", a.output);
-  return models::save_model(*model, a.output);
+  if (auto done = models::save_model(*model, a.output); !done || !model->decoder->has_indexer()) return done;
+  // Indexers are no part of the weights: they lie beside them.
+  auto indexer = models::read_indexers(*model->decoder, a.adapter);
+  if (!indexer) return base::pass(indexer);
+  return models::write_indexers(*model->decoder, *indexer, a.output);
 }
 
 Status merge(const Arguments& a, const Context& context) {
@@ -45,6 +50,10 @@ Status merge(const Arguments& a, const Context& context) {
   auto text = models::open_model(a.model);
   if (!text) return base::pass(text);
   if (auto fits = models::require_decoder(*text); !fits) return fits;
+  const bool indexer = models::holds_indexer(a.adapter);
+  if (indexer && !fs::exists(fs::path(a.adapter) / models::kAdapterConfigFile)) {
+    return base::refuse("{} holds indexers alone, nothing that could be merged: use it with --adapter as it is", a.adapter);
+  }
   auto dtype = dtype_of(a, *text);
   if (!dtype) return base::pass(dtype);
   const uint64_t bytes = static_cast<uint64_t>(text->config.parameters()) * (*dtype == "bf16" ? 2 : 4);
@@ -60,6 +69,7 @@ Status merge(const Arguments& a, const Context& context) {
     if (!context.quiet) {
       base::log_info(fmt::format("{} of {} weights; try: deepseek-cli generate --model {} --prompt \"...\"", base::human_bytes(bytes), *dtype,
                                  a.output));
+      if (indexer) base::log_info(fmt::format("the indexers lie beside them; they are read with --adapter {}", a.output));
     }
   }
   return {};

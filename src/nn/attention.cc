@@ -161,7 +161,16 @@ at::Tensor softcapped(const at::Tensor& q, const at::Tensor& k, const at::Tensor
 
 // q: [L, heads, dim] are the last rows of a sequence whose keys are k, v: [S, kv_heads, dim]. Returns [L, heads * dim].
 at::Tensor one_sequence(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options) {
-  const int64_t queries = q.size(0), keys = k.size(0), heads = q.size(1);
+  const int64_t queries = q.size(0), keys = k.size(0), heads = q.size(1), window = options.sliding_window;
+  if (window > 0 && queries > window && keys > window) {
+    // A block of queries sees twice the window at most.
+    std::vector<at::Tensor> blocks;
+    for (int64_t first = 0; first < queries; first += window) {
+      const int64_t count = std::min(window, queries - first), end = keys - queries + first + count, from = std::max<int64_t>(0, end - count - window + 1);
+      blocks.push_back(one_sequence(q.narrow(0, first, count), k.narrow(0, from, end - from), v.narrow(0, from, end - from), options));
+    }
+    return at::cat(blocks, 0);
+  }
   const at::Tensor qh = q.transpose(0, 1).unsqueeze(0), kh = spread_heads(k, heads), vh = spread_heads(v, heads);
   const bool slides = options.sliding_window > 0 && keys > options.sliding_window;
   at::Tensor out;

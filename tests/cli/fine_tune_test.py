@@ -120,6 +120,35 @@ class FineTune(Case):
         self.refused(run(*self.arguments("--init_adapter", adapters / "llama_gqa-lora", out=out)), "--lora_rank cannot be changed with --init_adapter")
         self.refused(run(*self.arguments("--init_adapter", adapters / "gemma3-lora", out=out, rank=None)), "--init_adapter does not fit this model")
 
+    def test_indexers_learn_and_are_read_by(self):
+        warm, sparse = self.folder / "warm", self.folder / "sparse"
+        shape = ("--context", "120", "--dsa_top_k", "16", "--dsa_heads", "2", "--dsa_dim", "16", "--validation", "0.3")
+        result = run(*self.arguments("--dsa", "warmup", *shape, out=warm))
+        self.assertIn("of the attention on the best 16 keys the indexers find", self.done(result))
+        self.assertIn("recall", result.stderr)
+        self.assertIn("--dsa sparse --init_adapter", result.stdout)
+        out = json.loads(self.done(run(*self.arguments("--dsa", "sparse", "--init_adapter", warm, "--context", "120", "--json", out=sparse))))
+        self.assertEqual(out["steps"], 12)
+        text = self.folder / "text.txt"
+        text.write_text("A bond is a loan that a company takes. " * 20)
+        for adapter in (warm, sparse):
+            measure = ("eval", "--model", MODEL, "--adapter", adapter, "--text", text, "--window", "200", "--json")
+            shares = [json.loads(self.done(run(*measure, "--attention", attention))).get("keys_read", 1) for attention in ("auto", "dsa:top_k=64", "dsa:top_p=0.5", "dense")]
+            self.assertLess(shares[0], shares[1])
+            self.assertLess(shares[2], shares[1])
+            self.assertLess(shares[1], shares[3])
+            self.assertEqual(shares[3], 1)
+            self.done(run("generate", "--model", MODEL, "--adapter", adapter, "--prompt", "what is 3 and 3? " * 4, "--max_new_tokens", "4"))
+        self.refused(run("generate", "--model", MODEL, "--adapter", warm, "--prompt", "a", "--attention", "dsa:ratio=0.4"), "takes dsa:top_k or dsa:top_p")
+        self.refused(run("merge", "--model", MODEL, "--adapter", warm, "--output", self.folder / "merged"), "nothing that could be merged")
+        self.done(run("merge", "--model", MODEL, "--adapter", sparse, "--output", self.folder / "merged"))
+
+    def test_bad_input_of_indexers(self):
+        for words, text in ((("--dsa", "dense"), "--dsa is 'dense'; use warmup"), (("--dsa_top_k", "8"), "no meaning without --dsa"), (("--dsa", "warmup", "--dsa_heads", "0"), "1 to 128 heads"),
+                            (("--dsa", "warmup", "--dsa_dim", "6"), "multiple of 4"), (("--dsa", "warmup", "--dsa_top_k", "0"), "1 to 1,048,576"),
+                            (("--dsa", "sparse"), "--dsa warmup makes one"), (("--dsa", "warmup", "--context", "60", "--dsa_top_k", "60"), "nothing would be left out")):
+            self.refused(run(*self.arguments(*words)), text)
+
     def test_paths_are_quoted_for_the_shell(self):
         out = self.folder / "it's öut 空"
         text = self.done(run(*self.arguments("--samples", "0", out=out, steps=2)))

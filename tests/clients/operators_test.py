@@ -1,6 +1,7 @@
 """torch.ops.deepseek as a PyTorch user meets it: values and gradients against plain PyTorch, opcheck, torch.compile's shapes, refusals."""
 
 import math
+import os
 import pathlib
 import re
 import sys
@@ -11,11 +12,12 @@ import torch
 LIBRARY = sys.argv.pop()
 torch.ops.load_library(LIBRARY)
 ops = torch.ops.deepseek
+torch.set_default_device(os.environ.get("DEEPSEEK_TEST_DEVICE", "cpu"))  # cuda: the same tests on a GPU
 
 
 def tensors(*shapes, dtype=torch.float32, grad=False):
-    generator = torch.Generator().manual_seed(len(shapes) + sum(shapes[0]))
-    return [torch.randn(*shape, generator=generator).to(dtype).requires_grad_(grad) for shape in shapes]
+    generator = torch.Generator("cpu").manual_seed(len(shapes) + sum(shapes[0]))
+    return [torch.randn(*shape, generator=generator, device="cpu").to(torch.get_default_device(), dtype).requires_grad_(grad) for shape in shapes]
 
 
 def attention(q, k, v, keep, scale=None):
@@ -104,6 +106,25 @@ class Sparse(unittest.TestCase):
         plain = [x.detach() for x in (q, k, v)]
         out, lse = ops.sparse_attention_forward(*plain, keys)
         torch.library.opcheck(ops.sparse_attention_backward.default, (out, *plain, keys, out, lse, None))
+
+    def test_the_indexers_loss(self):
+        q, k, _, index_q, index_k, weights = self.indexed()
+        ours = [x.clone().requires_grad_() for x in (index_q, index_k, weights)]
+        theirs = [x.double().requires_grad_() for x in (index_q, index_k, weights)]
+        seen = torch.ones(10, 30, dtype=torch.bool).tril(20)
+        for keys in (None, ops.select_keys(index_q, index_k, weights, 7)):
+            keep = seen if keys is None else torch.zeros(2, 10, 30, dtype=torch.bool).scatter(2, keys.long(), True) & seen
+            p = attention(q.double(), k.double(), torch.eye(30).double().expand(2, 1, 30, 30), keep.unsqueeze(-3), 0.3).mean(1)
+            scores = torch.einsum("bth,bths->bts", theirs[2], torch.relu(torch.einsum("bthd,bsd->bths", *theirs[:2])))
+            expected = (torch.xlogy(p, p) - p * scores.masked_fill(~keep, -math.inf).log_softmax(-1).masked_fill(~keep, 0)).sum(-1).mean()
+            loss = ops.indexer_loss(*ours, q, k, keys, 0.3)
+            torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+            (3 * loss).backward()
+            (3 * expected).backward()
+            for a, b in zip(ours, theirs):
+                torch.testing.assert_close(a.grad.double(), b.grad, rtol=1e-4, atol=1e-5)
+                a.grad = b.grad = None
+            torch.library.opcheck(ops.indexer_loss_forward.default, (*ours, q, k, keys, 0.3))
 
     def test_a_layer_learns_through_it(self):
         torch.manual_seed(0)

@@ -138,9 +138,18 @@ at::Tensor Decoder::attention(size_t index, const at::Tensor& x, const Pass& pas
   return layer.o.forward(indexed ? indexed_step(index, x, q, all_k, all_v, pass) : nn::cached_attention(q, all_k, all_v, options));
 }
 
-at::Tensor Decoder::lists_of(const nn::LightningIndexer::Projected& rows, const at::Tensor& index_k) const {
-  if (!reads_.sparse || index_k.size(0) <= reads_.all_below()) return {};
-  return kernels::select_keys(rows.q.detach().unsqueeze(0), index_k.detach().unsqueeze(0), rows.weights.detach().unsqueeze(0), reads_.indexer);
+// Rows [first, n) of a sequence whose keys are all index_k: [1, n - first, count].
+at::Tensor Decoder::lists_of(const nn::LightningIndexer::Projected& rows, const at::Tensor& index_k, int64_t first) const {
+  const auto own = [&](const at::Tensor& x) { return x.detach().narrow(0, first, x.size(0) - first).unsqueeze(0); };
+  return kernels::select_keys(own(rows.q), index_k.detach().unsqueeze(0), own(rows.weights), reads_.indexer);
+}
+
+int64_t Decoder::rows_that_read_all(int64_t before, int64_t n) const { return reads_.sparse ? std::clamp<int64_t>(reads_.all_below() - before, 0, n) : n; }
+
+void Decoder::count(int64_t before, int64_t n, int64_t dense, const at::Tensor& lists) const {
+  keys_.see(before, n);
+  keys_.all(before, dense);
+  if (lists.defined()) keys_.read += (lists >= 0).sum().item<int64_t>();
 }
 
 at::Tensor Decoder::indexed_sequences(size_t index, const at::Tensor& x, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Pass& pass) const {
@@ -148,39 +157,41 @@ at::Tensor Decoder::indexed_sequences(size_t index, const at::Tensor& x, const a
   const at::Tensor frequencies = indexer_frequencies(indexer);
   std::vector<at::Tensor> parts;
   for (size_t i = 0; i + 1 < pass.batch.offsets.size(); ++i) {
-    const int64_t first = pass.batch.offsets[i], n = pass.batch.offsets[i + 1] - first;
+    const int64_t first = pass.batch.offsets[i], n = pass.batch.offsets[i + 1] - first, dense = rows_that_read_all(0, n), listed = n - dense;
     const auto own = [&](const at::Tensor& rows) { return rows.narrow(0, first, n); };
-    at::Tensor lists;
-    if (reads_.sparse && n > reads_.all_below()) {
+    at::Tensor lists, all_lists;
+    if (listed > 0) {
       at::NoGradGuard no_grad;
       const auto rows = indexer.project(own(x), own(pass.positions), frequencies);
-      lists = lists_of(rows, rows.k);
+      if (pass.watch != nullptr) all_lists = lists_of(rows, rows.k, 0);
+      lists = all_lists.defined() ? all_lists.narrow(1, dense, listed) : lists_of(rows, rows.k, dense);
     }
-    keys_.see(0, n);
-    if (lists.defined()) keys_.read += (lists >= 0).sum().item<int64_t>();
-    else keys_.all(0, n);
+    count(0, n, dense, lists);
     if (pass.watch != nullptr) {
-      (*pass.watch)({index, i, own(x).detach(), own(pass.positions), by_head(own(q).detach()), by_head(own(k).detach()), lists});
+      (*pass.watch)({index, i, own(x).detach(), own(pass.positions), by_head(own(q).detach()), by_head(own(k).detach()), all_lists});
     }
-    parts.push_back(lists.defined() ? by_row(nn::indexed_attention(by_head(own(q)), by_head(own(k)), by_head(own(v)), lists, config_.attention_scale))
-                                    : nn::packed_attention(own(q), own(k), own(v), {0, n}, {.scale = config_.attention_scale}));
+    const auto head = [&](const at::Tensor& rows) { return rows.narrow(0, first, dense); };
+    if (dense > 0) parts.push_back(nn::packed_attention(head(q), head(k), head(v), {0, dense}, {.scale = config_.attention_scale}));
+    if (listed > 0) parts.push_back(by_row(nn::indexed_attention(by_head(q.narrow(0, first + dense, listed)), by_head(own(k)), by_head(own(v)), lists, config_.attention_scale)));
   }
   return parts.size() == 1 ? parts[0] : at::cat(parts, 0);
 }
 
 at::Tensor Decoder::indexed_step(size_t index, const at::Tensor& x, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Pass& pass) const {
   const nn::LightningIndexer& indexer = *layers_[index].indexer;
-  const int64_t before = pass.cache->length_, n = q.size(0);
+  const int64_t before = pass.cache->length_, n = q.size(0), dense = rows_that_read_all(before, n);
   // The indexer's keys are kept while all is read too: a later step may leave some out.
   const auto rows = indexer.project(x, pass.positions, indexer_frequencies(indexer));
-  const at::Tensor lists = lists_of(rows, append_rows(pass.cache->layers_[index].index_k, rows.k, before));
-  keys_.see(before, n);
-  if (!lists.defined()) {
-    keys_.all(before, n);
-    return nn::cached_attention(q, k, v, {.scale = config_.attention_scale});
+  const at::Tensor index_k = append_rows(pass.cache->layers_[index].index_k, rows.k, before);
+  std::vector<at::Tensor> parts;
+  at::Tensor lists;
+  if (dense > 0) parts.push_back(nn::cached_attention(q.narrow(0, 0, dense), k.narrow(0, 0, before + dense), v.narrow(0, 0, before + dense), {.scale = config_.attention_scale}));
+  if (dense < n) {
+    lists = lists_of(rows, index_k, dense);
+    parts.push_back(by_row(kernels::indexed_attention(by_head(q.narrow(0, dense, n - dense)), by_head(k), by_head(v), lists, config_.attention_scale).out));
   }
-  keys_.read += (lists >= 0).sum().item<int64_t>();
-  return by_row(kernels::indexed_attention(by_head(q), by_head(k), by_head(v), lists, config_.attention_scale).out);
+  count(before, n, dense, lists);
+  return parts.size() == 1 ? parts[0] : at::cat(parts, 0);
 }
 
 }  // namespace deepseek::models

@@ -90,8 +90,9 @@ class Decoder {
   at::Tensor attention(size_t index, const at::Tensor& x, const Pass& pass) const;
   at::Tensor indexed_sequences(size_t index, const at::Tensor& x, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Pass& pass) const;
   at::Tensor indexed_step(size_t index, const at::Tensor& x, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Pass& pass) const;
-  // The keys that the last rows of a sequence read [1, n, count]; undefined where they read all.
-  at::Tensor lists_of(const nn::LightningIndexer::Projected& rows, const at::Tensor& index_k) const;
+  at::Tensor lists_of(const nn::LightningIndexer::Projected& rows, const at::Tensor& index_k, int64_t first) const;
+  [[nodiscard]] int64_t rows_that_read_all(int64_t before, int64_t n) const;
+  void count(int64_t before, int64_t n, int64_t dense, const at::Tensor& lists) const;
 
   DecoderConfig config_;
   at::Tensor embedding_, head_, final_norm_;
