@@ -107,6 +107,26 @@ class Sparse(unittest.TestCase):
         out, lse = ops.sparse_attention_forward(*plain, keys)
         torch.library.opcheck(ops.sparse_attention_backward.default, (out, *plain, keys, out, lse, None))
 
+    def test_bf16_in_every_shape_of_a_gpus_kernel(self):
+        for heads, kv_heads, queries, keys, count, dim, value_dim in ((4, 1, 33, 300, 70, 256, 256), (8, 8, 5, 100, 100, 64, 64), (40, 2, 3, 90, 33, 128, 128), (6, 3, 1, 4000, 1500, 40, 24),
+                                                                      (20, 1, 2, 200, 130, 576, 512), (2, 2, 1, 9, 3, 8, 8)):
+            q, k, v = tensors((2, heads, queries, dim), (2, kv_heads, keys, dim), (2, kv_heads, keys, value_dim), dtype=torch.bfloat16)
+            if dim == 576:
+                v = k[..., :value_dim]  # MLA's latents
+            generator = torch.Generator("cpu").manual_seed(keys)
+            lists = torch.stack([torch.randperm(keys, generator=generator, device="cpu")[:count] for _ in range(2 * queries)]).view(2, queries, count).int()
+            lists[torch.rand(lists.shape, generator=generator, device="cpu") < 0.3] = -1
+            lists[1, 0] = -1
+            lists = lists.to(q.device)
+            keep = torch.zeros(2, queries, keys + 1, dtype=torch.bool).scatter(2, torch.where(lists < 0, keys, lists).long(), True)[..., :keys].unsqueeze(1)
+            expected = attention(q.double(), k.double(), v.double(), keep).nan_to_num(0)
+            out, lse = ops.sparse_attention_forward(q, k, v, lists)
+            torch.testing.assert_close(out.double(), expected, rtol=1e-2, atol=1e-2, msg=lambda text: f"{heads, kv_heads, queries, keys, count, dim, value_dim}: {text}")
+            scores = (q.double() @ k.double().repeat_interleave(heads // kv_heads, 1).transpose(-2, -1) * dim ** -0.5).masked_fill(~keep, -math.inf)
+            torch.testing.assert_close(lse.double(), scores.logsumexp(-1), rtol=1e-3, atol=1e-3)
+            turned = q.transpose(1, 2).contiguous().transpose(1, 2)
+            torch.testing.assert_close(ops.sparse_attention(turned, k, v, lists), out, rtol=0, atol=0)
+
     def test_the_indexers_loss(self):
         q, k, _, index_q, index_k, weights = self.indexed()
         ours = [x.clone().requires_grad_() for x in (index_q, index_k, weights)]

@@ -126,6 +126,9 @@ at::Tensor select_keys(const at::Tensor& q, const at::Tensor& k, const at::Tenso
 }
 
 IndexedAttentionResult indexed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& keys, double scale) {
+#ifdef DEEPSEEK_GPU_KERNELS
+  if (gpu_attends(q, k, v)) return gpu_indexed_attention(q, k, v, keys, scale);
+#endif
   const int64_t queries = q.size(2), kv_heads = k.size(1);
   IndexedAttentionResult result{at::empty({q.size(0), q.size(1), queries, v.size(3)}, q.options()), at::empty(q.sizes().slice(0, 3), q.options().dtype(at::kFloat))};
   in_blocks(queries, q.size(0) * kv_heads * keys.size(2) * (k.size(3) + q.size(1) / kv_heads), [&](int64_t first, int64_t count) {

@@ -21,4 +21,11 @@ DynamicAttentionGradients dynamic_sparse_attention_backward(const at::Tensor& d_
                                                             const DynamicAttentionRows& rows, const DynamicAttentionOptions& options);
 IndexerLossResult indexer_loss(const IndexerLossInputs& inputs, const IndexerLossOptions& options);
 
+#ifdef DEEPSEEK_GPU_KERNELS
+/// Whether the GPU's own kernel takes these: bf16, rows of multiples of 16 bytes up to 576 and 512 dimensions, compute capability 8.0.
+bool gpu_attends(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+/// Few queries share their lists among blocks, whose number depends on how many there are: the last bits do too.
+IndexedAttentionResult gpu_indexed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& keys, double scale);
+#endif
+
 }  // namespace deepseek::kernels::operators

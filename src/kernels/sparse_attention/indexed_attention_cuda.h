@@ -1,0 +1,33 @@
+// Attention over listed keys on a GPU, for tensor cores (compute capability 8.0 and later).
+#pragma once
+
+#include <cstdint>
+
+namespace deepseek::kernels {
+
+/// bf16 tensors by address and stride, in elements; rows are contiguous and begin at multiples of 16 bytes.
+struct GpuIndexedAttention {
+  const void *q = nullptr, *k = nullptr, *v = nullptr;
+  const int32_t* keys = nullptr;       ///< [batch, queries, count], contiguous
+  void* out = nullptr;                 ///< [batch, heads, queries, value_dim] bf16, contiguous
+  float* log_sum_exp = nullptr;        ///< [batch, heads, queries]
+  float* parts = nullptr;              ///< with splits > 1: [splits][batch * heads * queries][value_dim + 2]
+  int64_t batch = 0, heads = 0, kv_heads = 0, queries = 0, length = 0, count = 0;  ///< length: keys that there are
+  int64_t dim = 0, value_dim = 0;      ///< multiples of 8, up to 576 and 512
+  int64_t q_strides[3] = {}, k_strides[3] = {}, v_strides[3] = {};  ///< of batch, head, row
+  float scale = 1;
+  int64_t splits = 1;                  ///< blocks that share a query's list
+  void* stream = nullptr;              ///< cudaStream_t
+};
+
+struct GpuFacts {
+  int major = 0, multiprocessors = 0;  ///< 0 where CUDA does not say
+};
+GpuFacts gpu_facts(int device);
+
+/// Blocks that share a query's list, so that few queries occupy the whole GPU.
+int64_t gpu_splits(const GpuIndexedAttention& call, int64_t multiprocessors);
+/// Returns nothing, or what CUDA says.
+const char* launch_indexed_attention(const GpuIndexedAttention& call);
+
+}  // namespace deepseek::kernels
