@@ -222,6 +222,7 @@ void check_dynamic_attention(const at::Tensor& q, const at::Tensor& k, const at:
               q.sizes(), ", ", k.sizes(), ", ", v.sizes());
   TORCH_CHECK(q.numel() > 0 && k.numel() > 0, "sparse attention: empty sequences: q ", q.sizes(), ", k ", k.sizes());
   TORCH_CHECK(q.size(0) == k.size(0) && q.size(3) == k.size(3) && q.size(1) % k.size(1) == 0, "sparse attention: q ", q.sizes(), " does not fit k ", k.sizes());
+  check_type("sparse attention", q);
   TORCH_CHECK(q.scalar_type() == k.scalar_type() && q.scalar_type() == v.scalar_type(), "sparse attention: q, k and v have different types: ", q.scalar_type(), ", ",
               k.scalar_type(), ", ", v.scalar_type());
   TORCH_CHECK(q.device() == k.device() && q.device() == v.device(), "sparse attention: q, k and v are on different devices");

@@ -36,6 +36,10 @@ void store_sum_of_parts(std::vector<float>& sums, int64_t parts, int64_t width, 
   });
 }
 
+void check_type(const char* what, const at::Tensor& x) {
+  TORCH_CHECK(x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16, what, ": expected f32 or bf16, got ", x.scalar_type());
+}
+
 DEEPSEEK_VECTOR_CLONES void weighted_relu(const float* tile, const float* weights, int64_t heads, float* row) {
   float sums[kPanel] = {};
   for (int64_t j = 0; j < heads; ++j) {

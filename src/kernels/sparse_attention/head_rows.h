@@ -26,6 +26,9 @@ void weighted_relu(const float* tile, const float* weights, int64_t heads, float
 /// Block i of `blocks` from both ends in turn: under a causal mask late blocks cost more, and each thread gets neighbours.
 inline int64_t from_both_ends(int64_t i, int64_t blocks) { return i % 2 == 0 ? i / 2 : blocks - 1 - i / 2; }
 
+/// Refuses other types than f32 and bf16, on any device.
+void check_type(const char* what, const at::Tensor& x);
+
 /// The factor before q.k where none is given.
 inline double scale_of(const std::optional<double>& scale, int64_t dim) { return scale.value_or(1.0 / std::sqrt(static_cast<double>(dim))); }
 

@@ -236,6 +236,7 @@ void check_indexed_attention(const at::Tensor& q, const at::Tensor& k, const at:
   TORCH_CHECK(k.sizes().slice(0, 3) == v.sizes().slice(0, 3) && q.size(0) == k.size(0) && q.size(3) == k.size(3) && q.size(1) % k.size(1) == 0, "sparse attention: q ",
               q.sizes(), ", k ", k.sizes(), " and v ", v.sizes(), " do not belong together");
   TORCH_CHECK(keys.size(0) == q.size(0) && keys.size(1) == q.size(2), "sparse attention: lists ", keys.sizes(), " do not fit q ", q.sizes());
+  check_type("sparse attention", q);
   TORCH_CHECK(q.scalar_type() == k.scalar_type() && q.scalar_type() == v.scalar_type(), "sparse attention: q, k and v have different types: ", q.scalar_type(), ", ",
               k.scalar_type(), ", ", v.scalar_type());
   TORCH_CHECK(keys.scalar_type() == at::kInt, "sparse attention: lists of keys are int32, not ", keys.scalar_type());

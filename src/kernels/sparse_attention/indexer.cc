@@ -62,6 +62,7 @@ void check_indexer(const at::Tensor& q, const at::Tensor& k, const at::Tensor& w
   TORCH_CHECK(q.numel() > 0 && k.numel() > 0, "indexer: empty sequences: q ", q.sizes(), ", k ", k.sizes());
   TORCH_CHECK(q.size(0) == k.size(0) && q.size(3) == k.size(2) && weights.sizes() == q.sizes().slice(0, 3), "indexer: q ", q.sizes(), ", k ", k.sizes(), " and weights ",
               weights.sizes(), " do not belong together");
+  check_type("indexer", q);
   TORCH_CHECK(q.scalar_type() == k.scalar_type() && weights.scalar_type() == at::kFloat, "indexer: q and k have one type and weights are f32; got ", q.scalar_type(), ", ",
               k.scalar_type(), ", ", weights.scalar_type());
   TORCH_CHECK(q.device() == k.device() && q.device() == weights.device(), "indexer: q, k and weights are on different devices");

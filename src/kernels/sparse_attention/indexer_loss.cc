@@ -220,6 +220,7 @@ class Loss {
 void check(const IndexerLossInputs& in, const IndexerLossOptions& o) {
   check_indexer(in.index_q, in.index_k, in.index_weights, {});
   TORCH_CHECK(in.index_q.scalar_type() == at::kFloat, "indexer loss: the indexer is trained in f32, not ", in.index_q.scalar_type());
+  check_type("indexer loss", in.q);
   TORCH_CHECK(in.q.dim() == 4 && in.k.dim() == 4 && in.q.numel() > 0 && in.k.numel() > 0, "indexer loss: q must be [batch, heads, queries, dim], k [batch, kv_heads, keys, dim]; got ",
               in.q.sizes(), ", ", in.k.sizes());
   TORCH_CHECK(in.q.size(0) == in.k.size(0) && in.q.size(3) == in.k.size(3) && in.q.size(1) % in.k.size(1) == 0 && in.q.scalar_type() == in.k.scalar_type() &&

@@ -5,11 +5,13 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/sort.h>
+#include <ATen/ops/topk.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/xlogy.h>
 #include <ATen/ops/zeros.h>
@@ -108,21 +110,31 @@ at::Tensor select_keys(const at::Tensor& q, const at::Tensor& k, const at::Tenso
   const int64_t queries = q.size(1), keys = k.size(1);
   const bool by_count = o.mode == IndexerOptions::Mode::kTopK;
   const int64_t width = std::min(keys, by_count ? static_cast<int64_t>(o.value) : o.most);
-  at::Tensor out = at::empty({q.size(0), queries, width}, q.options().dtype(at::kInt));
-  in_blocks(queries, q.size(0) * q.size(2) * keys, [&](int64_t first, int64_t count) {
-    at::Tensor seen = (ranks(keys, q) >= 0).expand({count, keys});
+  at::Tensor out = at::full({q.size(0), queries, width + 1}, -1, q.options().dtype(at::kInt));  // a last column for what is not chosen
+  const at::Tensor index = at::arange(keys, out.options());
+  bool fused = false;
+#ifdef DEEPSEEK_GPU_KERNELS
+  fused = gpu_scores(q);
+#endif
+  in_blocks(queries, q.size(0) * keys * (fused ? 4 : q.size(2)), [&](int64_t first, int64_t count) {
+    const auto own = [&](const at::Tensor& rows) { return rows.narrow(1, first, count); };
+    at::Tensor seen = (index >= 0).expand({count, keys}), x;
     if (o.causal) seen = visible(queries, keys, q.device()).narrow(0, first, count);
-    at::Tensor x = index_scores(q.narrow(1, first, count), k, weights.narrow(1, first, count), false);
+#ifdef DEEPSEEK_GPU_KERNELS
+    if (fused) x = gpu_index_scores(own(q), k, own(weights), o.causal, keys - queries + first + 1);
+#endif
+    if (!fused) x = index_scores(own(q), k, own(weights), false);
     const double largest = std::numeric_limits<float>::max();
     x = x.nan_to_num(largest, largest, kNone).masked_fill(~seen, kNone);
-    const auto [sorted, order] = at::sort(x, true, -1, true);
-    at::Tensor wanted = seen.sum(-1, true).unsqueeze(0).expand({x.size(0), count, 1});
+    const at::Tensor sorted = std::get<0>(at::topk(x, by_count || o.value >= 1 ? width : keys, -1, true, true)), all = seen.sum(-1, true).unsqueeze(0).expand({x.size(0), count, 1});
+    at::Tensor wanted = all.clamp_max(width);
     if (!by_count && o.value < 1) wanted = at::minimum(wanted, count_of_mass(sorted, 1, o.value).clamp_min(o.least));
-    const at::Tensor chosen = at::where(ranks(width, x) < wanted, order.narrow(-1, 0, width), keys);
-    const at::Tensor ascending = std::get<0>(at::sort(chosen, -1));
-    out.narrow(1, first, count).copy_(at::where(ascending < keys, ascending, -1));
+    const at::Tensor threshold = sorted.gather(-1, wanted - 1), above = x > threshold, equal = (x == threshold) & seen;
+    const at::Tensor keep = above | (equal & (equal.cumsum(-1, at::kInt) <= wanted - above.sum(-1, true)));
+    const at::Tensor place = at::where(keep, keep.cumsum(-1, at::kInt) - 1, width).to(at::kLong);
+    own(out).scatter_(2, place, index.expand(place.sizes()));
   });
-  return out;
+  return out.narrow(2, 0, width).contiguous();
 }
 
 IndexedAttentionResult indexed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& keys, double scale) {

@@ -26,6 +26,10 @@ IndexerLossResult indexer_loss(const IndexerLossInputs& inputs, const IndexerLos
 bool gpu_attends(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 /// Few queries share their lists among blocks, whose number depends on how many there are: the last bits do too.
 IndexedAttentionResult gpu_indexed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& keys, double scale);
+/// Whether it scores these too: bf16, 64 or 128 dimensions, up to 128 heads.
+bool gpu_scores(const at::Tensor& q);
+/// The first query sees `visible` keys where causal, each later one sees one more.
+at::Tensor gpu_index_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& weights, bool causal, int64_t visible);
 #endif
 
 }  // namespace deepseek::kernels::operators

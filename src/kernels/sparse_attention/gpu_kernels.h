@@ -1,4 +1,4 @@
-// Attention over listed keys on a GPU, for tensor cores (compute capability 8.0 and later).
+// Attention over listed keys, and the scores that choose them, on a GPU: for tensor cores (compute capability 8.0 and later).
 #pragma once
 
 #include <cstdint>
@@ -29,5 +29,20 @@ GpuFacts gpu_facts(int device);
 int64_t gpu_splits(const GpuIndexedAttention& call, int64_t multiprocessors);
 /// Returns nothing, or what CUDA says.
 const char* launch_indexed_attention(const GpuIndexedAttention& call);
+
+/// As kernels::index_scores of bf16 tensors, contiguous: q [batch, queries, heads, dim], k [batch, keys, dim], weights [batch, queries, heads] f32,
+/// out [batch, queries, keys] f32.
+struct GpuIndexScores {
+  const void *q = nullptr, *k = nullptr;
+  const float* weights = nullptr;
+  float* out = nullptr;
+  int64_t batch = 0, queries = 0, heads = 0, keys = 0;
+  int64_t dim = 0;        ///< 64 or 128
+  int64_t visible = 0;    ///< keys that the first query sees, each later one sees one more; causal = false: `keys`
+  bool causal = true;
+  void* stream = nullptr;
+};
+/// heads: up to 128.
+const char* launch_index_scores(const GpuIndexScores& call);
 
 }  // namespace deepseek::kernels

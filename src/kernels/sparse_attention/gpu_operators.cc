@@ -1,9 +1,9 @@
-// The GPU kernel for tensors of libtorch. Compiled where nvcc and a libtorch with CUDA are: see tools/build_ops.
+// The GPU kernels for tensors of libtorch. Compiled where nvcc and a libtorch with CUDA are: see tools/build_ops.
 #include <ATen/ops/empty.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include "kernels/sparse_attention/indexed_attention_cuda.h"
+#include "kernels/sparse_attention/gpu_kernels.h"
 #include "kernels/sparse_attention/operators.h"
 
 namespace deepseek::kernels::operators {
@@ -41,6 +41,21 @@ IndexedAttentionResult gpu_indexed_attention(const at::Tensor& q_in, const at::T
   const char* error = launch_indexed_attention(c);
   TORCH_CHECK(error == nullptr, "sparse attention on the GPU: ", error);
   return result;
+}
+
+bool gpu_scores(const at::Tensor& q) {
+  return q.is_cuda() && q.scalar_type() == at::kBFloat16 && (q.size(3) == 64 || q.size(3) == 128) && q.size(2) <= 128 && gpu_facts(q.get_device()).major >= 8;
+}
+
+at::Tensor gpu_index_scores(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& weights_in, bool causal, int64_t visible) {
+  const c10::DeviceGuard guard(q_in.device());
+  const at::Tensor q = q_in.contiguous(), k = k_in.contiguous(), weights = weights_in.contiguous();
+  at::Tensor out = at::empty({q.size(0), q.size(1), k.size(1)}, weights.options());
+  const char* error = launch_index_scores({.q = q.const_data_ptr(), .k = k.const_data_ptr(), .weights = weights.const_data_ptr<float>(), .out = out.mutable_data_ptr<float>(),
+                                           .batch = q.size(0), .queries = q.size(1), .heads = q.size(2), .keys = k.size(1), .dim = q.size(3), .visible = visible, .causal = causal,
+                                           .stream = c10::cuda::getCurrentCUDAStream(q.get_device()).stream()});
+  TORCH_CHECK(error == nullptr, "indexer on the GPU: ", error);
+  return out;
 }
 
 }  // namespace deepseek::kernels::operators
