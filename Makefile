@@ -6,7 +6,7 @@ PYTHON = .venv/bin/python
 GEMMA_HF = .cache/gemma-hf
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build test models demo bench bench-finetune bench-peft bench-curriculum bench-llm bench-dsa bench-deepseek bench-device bench-programs asan fuzz lint docs install
+.PHONY: help setup build test models demo bench bench-finetune bench-peft bench-curriculum bench-llm bench-dsa bench-indexer bench-deepseek bench-device bench-programs asan fuzz lint docs install
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
@@ -43,6 +43,8 @@ bench-llm: models bench-programs $(GEMMA_HF)/bf16/config.json ## inference besid
 bench-dsa: models bench-programs $(GEMMA_HF)/bf16/config.json ## sparse attention beside torch and dense, and what it costs
 	@$(PYTHON) bench/dsa_sample_bench.py --library $(BUILD)/lib/libdeepseek_ops.so
 	@$(PYTHON) bench/dsa_bench.py --model $(GEMMA_HF)/bf16
+bench-indexer: models bench-programs $(GEMMA_HF)/bf16/config.json ## trained indexers beside untrained ones and the choice of tiles
+	@$(PYTHON) bench/indexer_bench.py --model $(GEMMA_HF)/bf16
 bench-deepseek: build ## DeepSeek-V3 and V3.2 in the shape of a small model beside Transformers
 	@$(PYTHON) bench/deepseek_bench.py --ours $(BUILD)/bin
 bench-device: build bench-programs ## a model on a GPU beside Transformers

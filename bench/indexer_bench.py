@@ -15,7 +15,7 @@ import random
 import subprocess
 import tempfile
 
-from machine import print_machine
+from finetune_bench import print_machine
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = pathlib.Path(os.environ.get("DEEPSEEK_DATA", ROOT.parent / "shared" / "data"))

@@ -125,7 +125,7 @@ class Sparse(unittest.TestCase):
 
     def test_bf16_in_every_shape_of_a_gpus_kernel(self):
         for heads, kv_heads, queries, keys, count, dim, value_dim in ((4, 1, 33, 300, 70, 256, 256), (8, 8, 5, 100, 100, 64, 64), (40, 2, 3, 90, 33, 128, 128), (6, 3, 1, 4000, 1500, 40, 24),
-                                                                      (20, 1, 2, 200, 130, 576, 512), (2, 2, 1, 9, 3, 8, 8)):
+                                                                      (20, 1, 2, 200, 130, 576, 512), (128, 1, 3, 260, 200, 576, 512), (70, 1, 2, 100, 60, 200, 136), (2, 2, 1, 9, 3, 8, 8)):
             q, k, v = tensors((2, heads, queries, dim), (2, kv_heads, keys, dim), (2, kv_heads, keys, value_dim), dtype=torch.bfloat16)
             if dim == 576:
                 v = k[..., :value_dim]  # MLA's latents

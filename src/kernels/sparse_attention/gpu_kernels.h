@@ -16,12 +16,13 @@ struct GpuIndexedAttention {
   int64_t dim = 0, value_dim = 0;      ///< multiples of 8, up to 576 and 512
   int64_t q_strides[3] = {}, k_strides[3] = {}, v_strides[3] = {};  ///< of batch, head, row
   float scale = 1;
+  int64_t shared_memory = 0;           ///< bytes that a block may use
   int64_t splits = 1;                  ///< blocks that share a query's list
   void* stream = nullptr;              ///< cudaStream_t
 };
 
 struct GpuFacts {
-  int major = 0, multiprocessors = 0;  ///< 0 where CUDA does not say
+  int major = 0, multiprocessors = 0, shared_memory = 0;  ///< 0 where CUDA does not say
 };
 GpuFacts gpu_facts(int device);
 

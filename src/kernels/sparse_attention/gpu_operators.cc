@@ -34,7 +34,9 @@ IndexedAttentionResult gpu_indexed_attention(const at::Tensor& q_in, const at::T
   take_strides(q, c.q_strides);
   take_strides(k, c.k_strides);
   take_strides(v, c.v_strides);
-  c.splits = gpu_splits(c, gpu_facts(q.get_device()).multiprocessors);
+  const GpuFacts facts = gpu_facts(q.get_device());
+  c.shared_memory = facts.shared_memory;
+  c.splits = gpu_splits(c, facts.multiprocessors);
   const at::Tensor parts = c.splits > 1 ? at::empty({c.splits, c.batch * c.heads * c.queries, c.value_dim + 2}, result.log_sum_exp.options()) : at::Tensor();
   if (parts.defined()) c.parts = parts.mutable_data_ptr<float>();
   c.stream = c10::cuda::getCurrentCUDAStream(q.get_device()).stream();

@@ -8,25 +8,44 @@
 namespace deepseek::kernels {
 namespace {
 
-constexpr int kThreads = 128, kWarps = 4;
-constexpr int kRows = 16;   // query heads of a block: the rows of a tensor core's tile
-constexpr int kTile = 64;   // keys at a time
+constexpr int kTile = 64;  // keys at a time
 constexpr float kNone = -INFINITY;
+
+// Work of a thread block: 16 kBlocks query heads, whose value columns its warps share, kColumns tiles of 8 each.
+template <int kColumnsOfWarp, int kTilesOfHeads, int kWarpsOfBlock, bool kInside>
+struct Plan {
+  static constexpr int kColumns = kColumnsOfWarp, kBlocks = kTilesOfHeads, kWarps = kWarpsOfBlock;
+  static constexpr bool kValuesInKeys = kInside;  // a latent's values are the first columns of its keys
+  static constexpr int kRows = 16 * kBlocks, kThreads = 32 * kWarps, kValueColumns = 8 * kColumns * kWarps;
+};
+// Value columns of a block, in multiples of 64.
+int64_t eighths(const GpuIndexedAttention& c) { return c.value_dim <= 64 ? 1 : c.value_dim <= 128 ? 2 : c.value_dim <= 256 ? 4 : 8; }
+bool values_in_keys(const GpuIndexedAttention& c) {
+  return c.k == c.v && c.value_dim <= c.dim && std::equal(c.k_strides, c.k_strides + 3, c.v_strides) && 64 * eighths(c) <= padded(c.dim) - kPad;
+}
+int64_t shared_bytes(const GpuIndexedAttention& c, int64_t rows) {
+  const int64_t width = padded(c.dim), value_width = values_in_keys(c) ? 0 : 64 * eighths(c) + kPad;
+  return 2 * (rows * width + kTile * width + kTile * value_width) + 4 * rows * (kTile + 4) + 2 * rows * (kTile + kPad) + 4 * rows + 4 * kTile;
+}
+// Many heads that share their keys gather them once for 64; fewer would leave most of that empty.
+int64_t rows_of(const GpuIndexedAttention& c) { return c.heads / c.kv_heads > 16 && shared_bytes(c, 64) <= c.shared_memory ? 64 : 16; }
+
 // Rows of a tile that the list names; zeros where it names none. Columns up to the padding.
 __device__ void gather(Half* to, int to_row, const Half* from, int64_t stride, int64_t dim, const int* keys) {
   const int chunks = (to_row - kPad) / 8;
-  for (int i = threadIdx.x; i < kTile * chunks; i += kThreads) {
+  for (int i = threadIdx.x; i < kTile * chunks; i += static_cast<int>(blockDim.x)) {
     const int row = i / chunks, column = i % chunks * 8;
     const bool any = keys[row] >= 0 && column < dim;
     copy_async(to + row * to_row + column, any ? from + keys[row] * stride + column : from, any);
   }
 }
 
-// kColumns: tiles of 8 value columns that a warp sums; the block has 32 * kColumns.
-template <int kColumns, bool kValuesInKeys>
-__global__ void __launch_bounds__(kThreads) attend(const GpuIndexedAttention c) {
+template <typename P>
+__global__ void __launch_bounds__(P::kThreads) attend(const GpuIndexedAttention c) {
+  constexpr int kColumns = P::kColumns, kBlocks = P::kBlocks, kWarps = P::kWarps, kRows = P::kRows, kThreads = P::kThreads;
+  constexpr bool kValuesInKeys = P::kValuesInKeys;
   extern __shared__ __align__(16) unsigned char memory[];
-  const int width = padded(c.dim), value_width = 32 * kColumns + kPad;
+  const int width = padded(c.dim), value_width = P::kValueColumns + kPad;
   Half* q = reinterpret_cast<Half*>(memory);          // [kRows][width]
   Half* k = q + kRows * width;                        // [kTile][width]
   Half* v = kValuesInKeys ? k : k + kTile * width;    // [kTile][value_width]
@@ -56,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) attend(const GpuIndexedAttention c) 
     *reinterpret_cast<uint4*>(q + row * width + column) = bits;
   }
 
-  float sums[kColumns][4] = {};
+  float sums[kBlocks][kColumns][4] = {};
   constexpr int kOwn = kRows / kWarps;  // rows whose softmax a warp does
   float largest[kOwn], total[kOwn];
   for (int i = 0; i < kOwn; ++i) largest[i] = kNone, total[i] = 0;
@@ -83,22 +102,31 @@ __global__ void __launch_bounds__(kThreads) attend(const GpuIndexedAttention c) 
       wait_for_copies<0>();
     }
     __syncthreads();
-    {  // scores of 16 keys
-      float s[2][4] = {};
+    {  // scores of this warp's keys
+      constexpr int kKeyTiles = kTile / 8 / kWarps;
+      float s[kBlocks][kKeyTiles][4] = {};
       for (int d = 0; d < width - kPad; d += 16) {
-        uint32_t a[4];
-        load_four(a, q + lane % 16 * width + d + lane / 16 * 8);
-        for (int n = 0; n < 2; ++n) {
-          uint32_t b[2];
-          load_two(b, k + (warp * 16 + n * 8 + lane % 8) * width + d + lane / 8 % 2 * 8);
-          multiply_add(s[n], a, b);
+        uint32_t b[kKeyTiles][2];
+#pragma unroll
+        for (int n = 0; n < kKeyTiles; ++n) load_two(b[n], k + ((warp * kKeyTiles + n) * 8 + lane % 8) * width + d + lane / 8 % 2 * 8);
+#pragma unroll
+        for (int block = 0; block < kBlocks; ++block) {
+          uint32_t a[4];
+          load_four(a, q + (block * 16 + lane % 16) * width + d + lane / 16 * 8);
+#pragma unroll
+          for (int n = 0; n < kKeyTiles; ++n) multiply_add(s[block][n], a, b[n]);
         }
       }
-      for (int n = 0; n < 2; ++n) {
-        for (int i = 0; i < 4; ++i) {
-          const int row = lane / 4 + i / 2 * 8, key = warp * 16 + n * 8 + lane % 4 * 2 + i % 2;
-          const float x = s[n][i] * c.scale;
-          scores[row * kScoreRow + key] = keys[key] == -1 ? kNone : keys[key] == -2 ? NAN : x;
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+#pragma unroll
+        for (int n = 0; n < kKeyTiles; ++n) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const int row = block * 16 + lane / 4 + i / 2 * 8, key = (warp * kKeyTiles + n) * 8 + lane % 4 * 2 + i % 2;
+            const float x = s[block][n][i] * c.scale;
+            scores[row * kScoreRow + key] = keys[key] == -1 ? kNone : keys[key] == -2 ? NAN : x;
+          }
         }
       }
     }
@@ -121,15 +149,31 @@ __global__ void __launch_bounds__(kThreads) attend(const GpuIndexedAttention c) 
     }
     wait_for_copies<0>();
     __syncthreads();
-    const float upper = fade[lane / 4], lower = fade[lane / 4 + 8];
-    uint32_t a[kTile / 16][4];
-    for (int j = 0; j < kTile / 16; ++j) load_four(a[j], p + lane % 16 * kPRow + j * 16 + lane / 16 * 8);
-    for (int n = 0; n < kColumns; ++n) {
-      sums[n][0] *= upper, sums[n][1] *= upper, sums[n][2] *= lower, sums[n][3] *= lower;
-      for (int j = 0; j < kTile / 16; ++j) {
-        uint32_t b[2];
-        load_two_transposed(b, v + (j * 16 + lane % 16) * v_row + (warp * kColumns + n) * 8);
-        multiply_add(sums[n], a[j], b);
+#pragma unroll
+    for (int block = 0; block < kBlocks; ++block) {
+      const float upper = fade[block * 16 + lane / 4], lower = fade[block * 16 + lane / 4 + 8];
+#pragma unroll
+      for (int n = 0; n < kColumns; ++n) sums[block][n][0] *= upper, sums[block][n][1] *= upper, sums[block][n][2] *= lower, sums[block][n][3] *= lower;
+    }
+    // The probabilities of one tile of heads stay in registers; those of several would not fit.
+    constexpr int kSteps = kTile / 16, kHeld = kBlocks == 1 ? kSteps : 1;
+#pragma unroll
+    for (int from_step = 0; from_step < kSteps; from_step += kHeld) {
+      uint32_t a[kHeld][kBlocks][4];
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j) {
+#pragma unroll
+        for (int block = 0; block < kBlocks; ++block) load_four(a[j][block], p + (block * 16 + lane % 16) * kPRow + (from_step + j) * 16 + lane / 16 * 8);
+      }
+#pragma unroll
+      for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+        for (int j = 0; j < kHeld; ++j) {
+          uint32_t b[2];
+          load_two_transposed(b, v + ((from_step + j) * 16 + lane % 16) * v_row + (warp * kColumns + n) * 8);
+#pragma unroll
+          for (int block = 0; block < kBlocks; ++block) multiply_add(sums[block][n], a[j][block], b);
+        }
       }
     }
   }
@@ -143,16 +187,19 @@ __global__ void __launch_bounds__(kThreads) attend(const GpuIndexedAttention c) 
     }
   }
   __syncthreads();
-  for (int half = 0; half < 2; ++half) {
-    const int row = lane / 4 + half * 8;
+#pragma unroll
+  for (int part = 0; part < 2 * kBlocks; ++part) {
+    const int block = part / 2, half = part % 2, row = block * 16 + lane / 4 + half * 8;
     if (row >= rows) continue;
     const float sum = facts[row * 2 + 1], factor = c.splits > 1 ? 1.0f : sum == 0 ? 0.0f : 1 / sum;
     const int64_t at = (batch * c.heads + first_head + row) * c.queries + query;
+#pragma unroll
     for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int column = (warp * kColumns + n) * 8 + lane % 4 * 2 + i;
         if (column >= c.value_dim) continue;
-        const float x = sums[n][half * 2 + i] * factor;
+        const float x = sums[block][n][half * 2 + i] * factor;
         if (c.splits > 1) c.parts[(blockIdx.z * c.batch * c.heads * c.queries + at) * (c.value_dim + 2) + column] = x;
         else static_cast<Half*>(c.out)[at * c.value_dim + column] = __float2bfloat16(x);
       }
@@ -187,28 +234,30 @@ __global__ void combine(const GpuIndexedAttention c) {
   if (threadIdx.x == 0) c.log_sum_exp[at] = most == kNone ? kNone : most + __logf(total);
 }
 
-int64_t head_blocks(const GpuIndexedAttention& c) { return (c.heads / c.kv_heads + kRows - 1) / kRows; }
+int64_t head_blocks(const GpuIndexedAttention& c) { return (c.heads / c.kv_heads + rows_of(c) - 1) / rows_of(c); }
 
-template <int kColumns, bool kValuesInKeys>
+template <typename P>
 const char* launch(const GpuIndexedAttention& c) {
-  const size_t width = static_cast<size_t>(padded(c.dim)), value_width = kValuesInKeys ? 0 : 32 * kColumns + kPad;
-  const size_t bytes = 2 * (kRows * width + kTile * width + kTile * value_width) + 4 * kRows * (kTile + 4) + 2 * kRows * (kTile + kPad) + 4 * kRows + 4 * kTile;
+  const int64_t bytes = shared_bytes(c, P::kRows);
   const auto stream = static_cast<cudaStream_t>(c.stream);
-  if (const auto error = cudaFuncSetAttribute(attend<kColumns, kValuesInKeys>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)); error != cudaSuccess) {
+  if (const auto error = cudaFuncSetAttribute(attend<P>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)); error != cudaSuccess) {
     return cudaGetErrorString(error);
   }
   const dim3 grid(static_cast<unsigned>(c.queries), static_cast<unsigned>(c.batch * c.kv_heads * head_blocks(c)), static_cast<unsigned>(c.splits));
-  attend<kColumns, kValuesInKeys><<<grid, kThreads, bytes, stream>>>(c);
-  if (c.splits > 1) combine<<<static_cast<unsigned>(c.batch * c.heads * c.queries), kThreads, 0, stream>>>(c);
+  attend<P><<<grid, P::kThreads, bytes, stream>>>(c);
+  if (c.splits > 1) combine<<<static_cast<unsigned>(c.batch * c.heads * c.queries), 128, 0, stream>>>(c);
   const auto error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-template <int kColumns>
+// kEighths: value columns in multiples of 64.
+template <int kEighths, bool kInside>
+const char* launch_rows(const GpuIndexedAttention& c) {
+  return rows_of(c) == 64 ? launch<Plan<kEighths, 4, 8, kInside>>(c) : launch<Plan<2 * kEighths, 1, 4, kInside>>(c);
+}
+template <int kEighths>
 const char* launch_with(const GpuIndexedAttention& c) {
-  // A latent's values are the first columns of its keys.
-  const bool inside = c.k == c.v && c.value_dim <= c.dim && std::equal(c.k_strides, c.k_strides + 3, c.v_strides) && 32 * kColumns <= padded(c.dim) - kPad;
-  return inside ? launch<kColumns, true>(c) : launch<kColumns, false>(c);
+  return values_in_keys(c) ? launch_rows<kEighths, true>(c) : launch_rows<kEighths, false>(c);
 }
 
 }  // namespace
@@ -217,6 +266,7 @@ GpuFacts gpu_facts(int device) {
   GpuFacts facts;
   cudaDeviceGetAttribute(&facts.major, cudaDevAttrComputeCapabilityMajor, device);
   cudaDeviceGetAttribute(&facts.multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  cudaDeviceGetAttribute(&facts.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   return facts;
 }
 
@@ -226,10 +276,12 @@ int64_t gpu_splits(const GpuIndexedAttention& c, int64_t multiprocessors) {
 }
 
 const char* launch_indexed_attention(const GpuIndexedAttention& c) {
-  if (c.value_dim <= 64) return launch_with<2>(c);
-  if (c.value_dim <= 128) return launch_with<4>(c);
-  if (c.value_dim <= 256) return launch_with<8>(c);
-  return launch_with<16>(c);
+  switch (eighths(c)) {
+    case 1: return launch_with<1>(c);
+    case 2: return launch_with<2>(c);
+    case 4: return launch_with<4>(c);
+    default: return launch_with<8>(c);
+  }
 }
 
 }  // namespace deepseek::kernels
