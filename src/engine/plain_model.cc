@@ -114,6 +114,7 @@ base::Result<std::unique_ptr<LanguageModel>> load_plain(const models::ModelText&
   if (!options.plan.empty()) return base::refuse("--plan is for --device cpu and models that the engine runs itself");
   if (text.config.family == models::DecoderFamily::kDeepseek) return load_deepseek(text, options);
   const bool indexer = models::holds_indexer(options.adapter);
+  if (indexer && options.kv_cache != "bf16") return base::refuse("--kv_cache {}: with indexers keys and values are kept in the weights' type", options.kv_cache);
   if (!indexer && options.attention != "dense" && options.attention != "auto") return base::refuse("--attention {} is for --device cpu", options.attention);
   auto decoder = models::load_adapted_decoder(text.path, {.dtype = options.dtype, .device = options.device, .check_weights = options.check_weights,
                                                           .adapter = options.adapter});

@@ -140,6 +140,9 @@ class FineTune(Case):
             self.assertEqual(shares[3], 1)
             self.done(run("generate", "--model", MODEL, "--adapter", adapter, "--prompt", "what is 3 and 3? " * 4, "--max_new_tokens", "4"))
         self.refused(run("generate", "--model", MODEL, "--adapter", warm, "--prompt", "a", "--attention", "dsa:ratio=0.4"), "takes dsa:top_k or dsa:top_p")
+        self.refused(run("generate", "--model", MODEL, "--adapter", warm, "--prompt", "a", "--kv_cache", "int8"), "--kv_cache int8: with indexers")
+        self.refused(run("generate", "--model", ROOT / "tests" / "golden" / "models" / "gemma3", "--adapter", warm, "--prompt", "a"), "belongs to another model", code=1)
+        self.refused(run(*self.arguments("--dsa", "warmup", *shape, "--model", ROOT / "tests" / "golden" / "models" / "gemma2", out=self.folder / "capped")), "caps the scores")
         self.refused(run("merge", "--model", MODEL, "--adapter", warm, "--output", self.folder / "merged"), "nothing that could be merged")
         self.done(run("merge", "--model", MODEL, "--adapter", sparse, "--output", self.folder / "merged"))
 
