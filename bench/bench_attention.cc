@@ -73,7 +73,8 @@ class Bench {
   // Positions [begin, begin + count) of the sequence; their queries are rows `begin` on.
   void pass(int64_t begin, int64_t count, const std::optional<kernels::SelectionOptions>& selection) {
     const kernels::AttentionSequence sequence[] = {{std::span(pages_).first(static_cast<size_t>((begin + count + kernels::kPageTokens - 1) / kernels::kPageTokens)), begin, count, 0}};
-    attention_.plan(sequence, pool_, {heads_, 1.0f / std::sqrt(static_cast<float>(dim_)), 0.0f, 0, selection ? &*selection : nullptr}, team_.size());
+    const auto selections = selection ? std::span(&*selection, 1) : std::span<const kernels::SelectionOptions>();
+    attention_.plan(sequence, pool_, {heads_, 1.0f / std::sqrt(static_cast<float>(dim_)), 0.0f, 0, selections}, team_.size());
     const float* q = q_.data() + begin * heads_ * dim_;
     float* out = out_.data() + begin * heads_ * dim_;
     const auto& kernel = kernels::choose_attention();
@@ -86,16 +87,11 @@ class Bench {
       each(attention_.estimates(), [&](int64_t i) { attention_.estimate(i, kernel, pool_, 0, q); });
       each(attention_.choices(), [&](int64_t i) { attention_.choose(i); });
       each(attention_.items(), [&](int64_t i) {
-        const auto count_of_item = attention_.run(i, kernel, pool_, 0, q, out);
-        counts[static_cast<size_t>(thread)].read += count_of_item.read;
-        counts[static_cast<size_t>(thread)].visible += count_of_item.visible;
+        counts[static_cast<size_t>(thread)].add(attention_.run(i, kernel, pool_, 0, q, out));
       });
       each(attention_.merges(), [&](int64_t i) { attention_.merge(i, out); });
     });
-    for (const auto& one : counts) {
-      count_.read += one.read;
-      count_.visible += one.visible;
-    }
+    for (const auto& one : counts) count_.add(one);
   }
 
   nlohmann::json prefill(int64_t n, const std::optional<kernels::SelectionOptions>& selection) {
@@ -132,7 +128,7 @@ class Bench {
 
   nlohmann::json answer(Clock::time_point begin, int64_t steps) const {
     return {{"seconds", std::chrono::duration<double>(Clock::now() - begin).count() / static_cast<double>(steps)},
-            {"keys_read", count_.visible == 0 ? 1.0 : static_cast<double>(count_.read) / static_cast<double>(count_.visible)}};
+            {"keys_read", count_.share_read()}};
   }
 
   int64_t heads_, kv_heads_, dim_, length_ = 0, summarised_ = 0;

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import pathlib
+import pydoc_data.topics
 import statistics
 import subprocess
 import tempfile
@@ -22,6 +23,7 @@ from llm_bench import Side
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADS, DIM = 8, 64
+PAGE = 4000  # characters
 SPEED = "dsa:top_k=2048"  # DeepSeek-V3.2's number
 
 
@@ -83,8 +85,11 @@ def text_of(args):
     from tokenizers import Tokenizer
 
     records = json.loads((ROOT / "data" / "finance_qa.json").read_text(encoding="utf-8"))
-    text = "".join(f"{r['question']}\n{r['answer']}\n" for r in records if r.get("language", "en") == "en")
-    text += "".join(p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("docs/*.md")))
+    topics = pydoc_data.topics.topics  # Python's reference
+    sources = ["".join(f"{r['question']}\n{r['answer']}\n" for r in records if r.get("language", "en") == "en"),
+               "".join(p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("docs/*.md"))), "".join(topics[name] for name in sorted(topics))]
+    # A page of each in turn, so that a prompt of any length has all of them.
+    text = "".join(source[at : at + PAGE] for at in range(0, max(map(len, sources)), PAGE) for source in sources)
     tokenizer = Tokenizer.from_file(str(pathlib.Path(args.model) / "tokenizer.json"))
     return tokenizer, text, tokenizer.encode(text, add_special_tokens=False).ids
 

@@ -57,6 +57,9 @@ def main():
             "text": '{"text":"t"}\n', "wrapped": '{"data":[{"text":"t"}]}'}
     for name, text in rows.items():
         put(folder, "dataset", name, text.encode())
+    model = {"family": "gemma3", "num_layers": 6, "hidden_size": 64, "num_heads": 4, "num_kv_heads": 1, "head_dim": 32, "vocab_size": 512}
+    for name, layers in {"same": {"5": "dsa:top_p=0.9"}, "heads": {"5": ["dense", "dsa:ratio=0.4", "dsa:top_k=512", "dsa"]}, "none": {}}.items():
+        put(folder, "plan", name, json.dumps({"version": 1, "model": model, "sparsity": {"layers": layers}}).encode())
     golden = json.loads((GOLDEN / "chat_templates" / "golden.json").read_text())
     for number, source in enumerate(sorted({case["source"] for case in golden["cases"] if "source" in case})):
         put(folder, "chat_template", str(number), source.encode())

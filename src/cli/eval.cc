@@ -24,12 +24,12 @@ using Json = nlohmann::ordered_json;
 struct Arguments : EngineArguments {
   std::string dataset, text, split, reference;
   int64_t limit = 0, max_new_tokens = 128, window = 0, stride = 0;
-  bool no_generate = false;
+  bool no_generate = false, profile = false;
 };
 
-engine::EvaluateOptions evaluate_options(const Arguments& a, const Context& context, base::Progress& progress) {
+engine::EvaluateOptions evaluate_options(const Arguments& a, const Context& context, const engine::LanguageModel& model, base::Progress& progress) {
   engine::EvaluateOptions options{.window = a.window, .stride = a.stride, .threads = context.threads, .stop_requested = [] { return base::interrupted(); }};
-  if (!context.quiet) options.on_progress = [&progress](int64_t done, int64_t) { progress.update(static_cast<uint64_t>(done)); };
+  if (!context.quiet) options.on_progress = [&](int64_t done, int64_t) { progress.update(static_cast<uint64_t>(done), a.profile ? reads_in_short(model) : ""); };
   return options;
 }
 
@@ -51,7 +51,7 @@ Status text_perplexity(const Arguments& a, const LoadedModel& model, const Conte
   if (!text) return base::pass(text);
   const auto ids = model.text.tokenizer.encode(*text);
   base::Progress progress("perplexity", ids.size(), "token");
-  auto result = engine::evaluate_text(*model.engine, ids, evaluate_options(a, context, progress));
+  auto result = engine::evaluate_text(*model.engine, ids, evaluate_options(a, context, *model.engine, progress));
   add_keys_read(a, *model.engine, out);
   return add_loss(result, out);
 }
@@ -65,7 +65,7 @@ Status text_divergence(const Arguments& a, const LoadedModel& model, const Conte
   const std::vector<std::vector<int32_t>> sequences{model.text.tokenizer.encode(*text)};
   if (reference->text.tokenizer.encode(*text) != sequences.front()) return base::refuse("{} and {} read the text as different tokens: they cannot be compared", a.model, a.reference);
   base::Progress progress("divergence", sequences.front().size(), "token");
-  auto result = engine::compare_models(*reference->engine, *model.engine, sequences, evaluate_options(a, context, progress));
+  auto result = engine::compare_models(*reference->engine, *model.engine, sequences, evaluate_options(a, context, *model.engine, progress));
   if (!result) return base::pass(result);
   out["reference"] = a.reference;
   out["reference_perplexity"] = std::exp(result->reference_loss);
@@ -101,7 +101,7 @@ Status answers_loss(const Arguments& a, const LoadedModel& loaded, const std::ve
     sequences.push_back({std::move(tokens->tokens), std::move(tokens->counts)});
   }
   base::Progress progress("loss", total, "token");
-  auto result = engine::evaluate_answers(*loaded.engine, sequences, evaluate_options(a, context, progress));
+  auto result = engine::evaluate_answers(*loaded.engine, sequences, evaluate_options(a, context, *loaded.engine, progress));
   return add_loss(result, out);
 }
 
@@ -183,7 +183,9 @@ Status evaluate(const Arguments& a, const Context& context) {
       if (auto done = generated_scores(a, *model, examples, context, out); !done) return done;
     }
   }
+  if (a.profile && context.json) out["attention"] = reads_as_json(*model->engine);
   context.print(context.json ? out.dump() + "\n" : as_table(out));
+  if (a.profile && !context.json) log_reads(*model->engine);
   return {};
 }
 
@@ -194,6 +196,7 @@ Command eval_command() {
           [](CLI::App& app, const Context& context) {
             auto a = std::make_shared<Arguments>();
             add_engine_options(app, *a);
+            add_profile_option(app, a->profile);
             app.add_option("--dataset", a->dataset, "questions with answers: loss, exact match, F1");
             app.add_option("--split", a->split, "only rows of this split: train, validation, test");
             app.add_option("--text", a->text, "a text file: perplexity");

@@ -7,6 +7,7 @@
 
 #include "base/files.h"
 #include "base/log.h"
+#include "base/progress.h"
 #include "cli/command.h"
 #include "cli/sampling_options.h"
 
@@ -19,7 +20,7 @@ using base::Status;
 struct Arguments : GenerationArguments {
   std::optional<std::string> prompt;
   std::string prompt_file, system, chat_template = "auto";
-  bool no_stream = false;
+  bool no_stream = false, profile = false;
 };
 
 Result<std::string> prompt_of(const Arguments& a) {
@@ -66,22 +67,35 @@ Status generate(const Arguments& a, const Context& context) {
   const bool stream = !a.no_stream && !context.json;
   if (stream) options->on_text = answer_printer(context, chat);
   options->drafter = loaded->drafter.get();
+  std::optional<base::Progress> reading;
+  if (a.profile && !context.quiet) {
+    reading.emplace("prompt", ids->size(), "token");
+    options->on_prompt = [&](int64_t done, int64_t total) {
+      reading->update(static_cast<uint64_t>(done), reads_in_short(*loaded->engine));
+      if (done == total) reading->finish();
+    };
+  }
   auto out = engine::generate(*loaded->engine, model->tokenizer, *ids, *options);
   if (!out) return base::pass(out);
   std::string text = out->text;
   if (chat) text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
   if (context.json) {
-    const nlohmann::ordered_json json{{"text", text},
-                                      {"finish_reason", engine::finish_reason_name(out->finish_reason)},
-                                      {"prompt_tokens", out->prompt_tokens},
-                                      {"new_tokens", out->ids.size()},
-                                      {"passes", out->passes},
-                                      {"prefill_seconds", out->prefill_seconds},
-                                      {"decode_seconds", out->decode_seconds}};
+    nlohmann::ordered_json json{{"text", text},
+                                {"finish_reason", engine::finish_reason_name(out->finish_reason)},
+                                {"prompt_tokens", out->prompt_tokens},
+                                {"new_tokens", out->ids.size()},
+                                {"passes", out->passes},
+                                {"prefill_seconds", out->prefill_seconds},
+                                {"decode_seconds", out->decode_seconds}};
+    if (a.profile) {
+      json["keys_read"] = loaded->engine->share_of_keys_read();
+      json["attention"] = reads_as_json(*loaded->engine);
+    }
     context.print(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   } else {
     if (!stream) answer_printer(context, false)(text);
     context.print("\n");
+    if (a.profile) log_reads(*loaded->engine);
   }
   return {};
 }
@@ -97,6 +111,7 @@ Command generate_command() {
             app.add_option("--prompt_file", a->prompt_file, "a file with the text");
             app.add_option("--system", a->system, "a system message");
             app.add_option("--chat_template", a->chat_template, "auto, on or off")->capture_default_str();
+            add_profile_option(app, a->profile);
             app.add_flag("--no_stream", a->no_stream, "print the text at the end");
             return std::function<Status()>([a, &context] { return generate(*a, context); });
           }};

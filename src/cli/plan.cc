@@ -1,4 +1,6 @@
 // plan: decides about a model once, and writes the decision beside it.
+#include <fmt/ranges.h>
+
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
@@ -20,7 +22,7 @@ struct Arguments {
 
 Json section_of(const engine::SparsityFound& found, const Arguments& a) {
   Json layers = Json::object();
-  for (const auto& [layer, attention] : found.layers) layers[std::to_string(layer)] = attention;
+  for (const auto& [layer, heads] : found.layers) layers[std::to_string(layer)] = heads.size() == 1 ? Json(heads[0]) : Json(heads);
   return {{"layers", layers},
           {"min_fidelity", a.options.min_fidelity},
           {"measured", {{"agreement", found.agreement}, {"keys_read", found.keys_read}, {"tokens", found.tokens}, {"window", a.options.window}, {"held_out", found.held_out}}}};
@@ -49,7 +51,7 @@ base::Status plan(Arguments a, const Context& context) {
     return {};
   }
   std::string table = fmt::format("{:<8} {}\n", "layer", "reads");
-  for (const auto& [layer, attention] : found->layers) table += fmt::format("{:<8} {}\n", layer, attention);
+  for (const auto& [layer, heads] : found->layers) table += fmt::format("{:<8} {}\n", layer, fmt::join(heads, ", "));
   table += fmt::format("same next token as dense attention: {:.2f}% of {} positions from 2,048 on{}; keys read: {:.0f}%\n", 100 * found->agreement, found->tokens,
                        found->held_out ? " of text that the search did not see" : "", 100 * found->keys_read);
   context.print(table);
@@ -65,6 +67,7 @@ Command plan_command() {
             auto a = std::make_shared<Arguments>();
             app.add_option("--model", a->model, "name, directory or .gguf")->required();
             app.add_flag("--sparsity", a->sparsity, "how much of the attention each layer may leave unread");
+            app.add_flag("--heads", a->options.heads, "a share for each head of a layer: takes as many steps as the model has heads there");
             app.add_option("--min_fidelity", a->options.min_fidelity, "share of positions whose most probable token stays the same")->capture_default_str();
             app.add_option("--text", a->text, "a text file to measure on; every other window of it only checks what was found");
             app.add_option("--window", a->options.window, "tokens that are read together; 0: 8,192 or the model's context")->capture_default_str();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "base/signals.h"
 #include "engine/weights.h"
 
@@ -18,6 +19,36 @@ void add_engine_options(CLI::App& app, EngineArguments& a) {
   app.add_option("--attention", a.attention, "auto (as the plan says, else the model's own), dense, or dsa: layers without a sliding window read chosen keys only; dsa:top_p=0.95 (share of attention), dsa:ratio=0.4 "
                  "(share of keys) or dsa:top_k=2048 (keys)")->capture_default_str();
   app.add_option("--plan", a.plan, "a plan.json for --attention auto [the one beside the model]");
+}
+
+void add_profile_option(CLI::App& app, bool& profile) {
+  app.add_flag("--profile", profile, "show what each layer reads of its keys, and how much of the attention these hold");
+}
+
+std::string reads_in_short(const engine::LanguageModel& model) {
+  const auto layers = model.attention_reads();
+  if (layers.empty()) return "";
+  double mass = 0;
+  for (const auto& layer : layers) mass += layer.mass_kept / static_cast<double>(layers.size());
+  return fmt::format("keys read {:.0f}%, with {:.3f} of the attention", 100 * model.share_of_keys_read(), mass);
+}
+
+void log_reads(const engine::LanguageModel& model) {
+  const auto layers = model.attention_reads();
+  if (layers.empty()) {
+    base::log_info(fmt::format("keys read: {:.1f}%; how much of the attention they hold is known to the engine alone (--device cpu, no indexers, no DeepSeek model)",
+                               100 * model.share_of_keys_read()));
+    return;
+  }
+  base::log_info("layers without a sliding window, estimated where keys were chosen:");
+  base::log_info(fmt::format("{:<7} {:>9} {:>18}", "layer", "keys read", "attention kept"));
+  for (const auto& layer : layers) base::log_info(fmt::format("{:<7} {:>8.1f}% {:>18.4f}", layer.layer, 100 * layer.keys_read, layer.mass_kept));
+}
+
+nlohmann::ordered_json reads_as_json(const engine::LanguageModel& model) {
+  auto out = nlohmann::ordered_json::array();
+  for (const auto& layer : model.attention_reads()) out.push_back({{"layer", layer.layer}, {"keys_read", layer.keys_read}, {"mass_kept", layer.mass_kept}});
+  return out;
 }
 
 engine::LoadOptions load_options(const EngineArguments& a, const Context& context) {

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,6 +21,12 @@ struct EngineArguments {
   std::string model, adapter, dtype = "auto", device = "cpu", kv_cache = "bf16", attention = "auto", plan;
 };
 void add_engine_options(CLI::App& app, EngineArguments& arguments);
+void add_profile_option(CLI::App& app, bool& profile);
+/// "keys read 41%, with 0.96 of the attention": of all layers without a sliding window, for a progress bar. Empty where a model does not know.
+[[nodiscard]] std::string reads_in_short(const engine::LanguageModel& model);
+/// --profile: the same by layers, as a table on standard error or as "attention" in a JSON answer.
+void log_reads(const engine::LanguageModel& model);
+[[nodiscard]] nlohmann::ordered_json reads_as_json(const engine::LanguageModel& model);
 [[nodiscard]] engine::LoadOptions load_options(const EngineArguments& arguments, const Context& context);
 
 struct GenerationArguments : EngineArguments {

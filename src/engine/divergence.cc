@@ -25,7 +25,7 @@ class Comparison {
  public:
   Comparison(LanguageModel& reference, LanguageModel& model, const EvaluateOptions& options) : reference_(reference), model_(model), options_(options), team_(options.threads) {}
 
-  base::Status sequence(std::span<const int32_t> ids) {
+  base::Status sequence(std::span<const int32_t> ids, int64_t done, int64_t total) {
     auto first = reference_.new_sequence(), second = model_.new_sequence();
     for (size_t at = 0; at + 1 < ids.size(); at += kPiece) {
       if (options_.stop_requested && options_.stop_requested()) return base::fail("the comparison was interrupted");
@@ -36,7 +36,8 @@ class Comparison {
       if (!got) return base::pass(got);
       // The last token of a sequence has nothing after it.
       const size_t count = std::min(piece.size(), ids.size() - 1 - at);
-      if (auto done = positions(*wanted, *got, ids.subspan(at + 1, count)); !done) return done;
+      if (auto counted = positions(*wanted, *got, ids.subspan(at + 1, count)); !counted) return counted;
+      if (options_.on_progress) options_.on_progress(done + static_cast<int64_t>(at + piece.size()), total);
     }
     return {};
   }
@@ -97,9 +98,8 @@ base::Result<Divergence> compare_models(LanguageModel& reference, LanguageModel&
   for (const auto& sequence : sequences) {
     for (size_t at = 0; at < sequence.size(); at += window) {
       const auto piece = std::span(sequence).subspan(at, std::min(window, sequence.size() - at));
-      if (auto compared = comparison.sequence(piece); !compared) return base::pass(compared);
+      if (auto compared = comparison.sequence(piece, done, total); !compared) return base::pass(compared);
       done += static_cast<int64_t>(piece.size());
-      if (options.on_progress) options.on_progress(done, total);
     }
   }
   return comparison.result();

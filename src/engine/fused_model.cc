@@ -43,7 +43,7 @@ base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weigh
   auto pool = kernels::KvPool::create(c.num_layers, c.num_kv_heads, c.head_dim, (options.cache_tokens + kPageTokens - 1) / kPageTokens, options.cache_type, options.selection.has_value());
   if (!pool) return base::pass(pool);
   model->pool_ = std::move(*pool);
-  model->select(LayerSelections(static_cast<size_t>(c.num_layers), options.selection));
+  model->select(LayerSelections(static_cast<size_t>(c.num_layers), options.selection ? kernels::HeadSelections{*options.selection} : kernels::HeadSelections()));
   model->embedding_scale_ = static_cast<float>(c.embedding_scale);
   // Transformers rounds the factor to the type of the embedding.
   if (model->weights_.embedding.format().bits == 16) model->embedding_scale_ = kernels::bf16_to_f32(kernels::f32_to_bf16(model->embedding_scale_));
@@ -175,9 +175,9 @@ base::Status FusedModel::prepare(std::span<const SequenceInput> inputs, Purpose 
   const float softcap = static_cast<float>(c.attention_softcap), scale = static_cast<float>(c.attention_scale);
   const bool slides = std::find(c.sliding.begin(), c.sliding.end(), true) != c.sliding.end();
   for (size_t i = 0; i < selections_.size(); ++i) {
-    attention_[i].plan(sequences_, pool_, {c.num_heads, scale, softcap, 0, selections_[i] ? &*selections_[i] : nullptr}, team_->size());
+    attention_[i].plan(sequences_, pool_, {c.num_heads, scale, softcap, 0, selections_[i]}, team_->size());
   }
-  if (slides) attention_.back().plan(sequences_, pool_, {c.num_heads, scale, softcap, c.sliding_window}, team_->size());
+  if (slides) attention_.back().plan(sequences_, pool_, {c.num_heads, scale, softcap, c.sliding_window, {}}, team_->size());
   for (int kind = 0; kind < (slides ? 2 : 1); ++kind) {
     grow(cosines_[kind], tokens * half);
     grow(sines_[kind], tokens * half);
@@ -251,7 +251,6 @@ void FusedModel::place_keys(int64_t index, int64_t token) {
 }
 
 void FusedModel::attend(int64_t index, int thread) {
-  const bool slides = config().sliding[static_cast<size_t>(index)];
   auto& attention = attention_[attention_of_layer_[static_cast<size_t>(index)]];
   const auto each = [&](int64_t count, const auto& body) {
     if (count == 0) return;  // every thread knows it: no barrier
@@ -262,9 +261,7 @@ void FusedModel::attend(int64_t index, int thread) {
   each(attention.choices(), [&](int64_t i) { attention.choose(i); });
   each(attention.items(), [&](int64_t i) {
     const kernels::TileCount count = attention.run(i, *attention_kernel_, pool_, index, q_.data(), attended_.data());
-    if (slides) return;
-    tiles_[static_cast<size_t>(thread)].read += count.read;
-    tiles_[static_cast<size_t>(thread)].visible += count.visible;
+    tiles_[static_cast<size_t>(thread)][static_cast<size_t>(index)].add(count);
   });
   each(attention.merges(), [&](int64_t i) { attention.merge(i, attended_.data()); });
 }
@@ -283,16 +280,29 @@ void FusedModel::select(LayerSelections selections) {
     if (sliding[i]) attention_of_layer_[i] = selections_.size();
   }
   attention_.resize(selections_.size() + 1);
-  tiles_.assign(static_cast<size_t>(team_->size()), {});
+  tiles_.assign(static_cast<size_t>(team_->size()), std::vector<kernels::TileCount>(sliding.size()));
+}
+
+std::vector<AttentionReads> FusedModel::attention_reads() const {
+  std::vector<AttentionReads> out;
+  const auto& sliding = config().sliding;
+  for (size_t layer = 0; layer < sliding.size(); ++layer) {
+    if (sliding[layer]) continue;
+    kernels::TileCount all;
+    for (const auto& of_thread : tiles_) all.add(of_thread[layer]);
+    out.push_back({static_cast<int64_t>(layer), all.share_read(), all.mass_kept()});
+  }
+  return out;
 }
 
 double FusedModel::share_of_keys_read() const {
   kernels::TileCount all;
-  for (const auto& one : tiles_) {
-    all.read += one.read;
-    all.visible += one.visible;
+  for (const auto& of_thread : tiles_) {
+    for (size_t layer = 0; layer < of_thread.size(); ++layer) {
+      if (!config().sliding[layer]) all.add(of_thread[layer]);
+    }
   }
-  return all.visible == 0 ? 1.0 : static_cast<double>(all.read) / static_cast<double>(all.visible);
+  return all.share_read();
 }
 
 void FusedModel::layer(int64_t index, int thread) {

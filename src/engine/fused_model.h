@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/language_model.h"
 #include "engine/weights.h"
 #include "hardware/huge_memory.h"
 #include "hardware/team.h"
@@ -35,7 +36,7 @@ class FusedModel {
   /// Most tokens of one pass; a longer prompt is fed in pieces.
   static constexpr int64_t kMostTokens = 512;
 
-  using LayerSelections = std::vector<std::optional<kernels::SelectionOptions>>;
+  using LayerSelections = std::vector<kernels::HeadSelections>;  // of each layer
   struct Options {
     int64_t cache_tokens = 0;  ///< positions that all sequences together may fill, in pages of 64
     kernels::KvType cache_type = kernels::KvType::kBF16;
@@ -72,7 +73,9 @@ class FusedModel {
 
   /// Pages of the cache that no sequence holds.
   [[nodiscard]] int64_t free_pages() const { return pool_.free_pages(); }
-  /// Of all passes so far, the keys that layers without a sliding window read of those that were there, 0 to 1.
+  /// Of all passes so far, what each layer without a sliding window read. [those layers]
+  [[nodiscard]] std::vector<AttentionReads> attention_reads() const;
+  /// As LanguageModel has it.
   [[nodiscard]] double share_of_keys_read() const;
   /// What each layer reads from now on; for sequences that begin then, in a model that was created with a selection. Counts of keys begin anew.
   void select(LayerSelections selections);
@@ -112,7 +115,7 @@ class FusedModel {
   kernels::KvPool pool_;
   LayerSelections selections_;               // unlike ones
   std::vector<size_t> attention_of_layer_;   // index in attention_: of its selection, or behind them where a layer slides
-  std::vector<kernels::TileCount> tiles_;  // of each thread
+  std::vector<std::vector<kernels::TileCount>> tiles_;  // [thread][layer]
   Watcher watcher_;
   float embedding_scale_ = 1.0f;
   std::vector<float> frequencies_[2];  // full and sliding layers

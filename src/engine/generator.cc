@@ -117,6 +117,7 @@ base::Result<std::span<float>> Chat::prefill(const std::vector<int32_t>& prompt,
     cached_.insert(cached_.end(), piece.begin(), piece.end());
     logits = *result;
     at = end;
+    if (options.on_prompt) options.on_prompt(static_cast<int64_t>(end), static_cast<int64_t>(prompt.size()));
   }
   return logits;
 }

@@ -22,6 +22,7 @@ struct GenerateOptions {
   int64_t context_limit = 0;       ///< most tokens, prompt included; 0: the model's max_position_embeddings
   Drafter* drafter = nullptr;      ///< guesses tokens (speculation.h); the text is drawn as without it
   std::function<bool(std::string_view)> on_text;  ///< each new piece of text, never empty; false interrupts
+  std::function<void(int64_t done, int64_t total)> on_prompt;  ///< tokens of the prompt that were read, after each piece of it
   std::function<bool()> stop_requested;           ///< asked between tokens and between pieces of a long prompt; true interrupts
 };
 

@@ -28,6 +28,13 @@ class Sequence {
   virtual void truncate(int64_t length) = 0;
 };
 
+/// What a layer without a sliding window read so far.
+struct AttentionReads {
+  int64_t layer = 0;
+  double keys_read = 1;  ///< share of the keys that were there
+  double mass_kept = 1;  ///< share of the attention that these hold, by the estimate that chose them
+};
+
 class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
@@ -41,6 +48,8 @@ class LanguageModel {
   [[nodiscard]] virtual base::Result<double> loss(std::span<const Scored> sequences) = 0;
   /// Of all that was fed so far, the keys that layers without a sliding window read of those that were there, 0 to 1.
   [[nodiscard]] virtual double share_of_keys_read() const { return 1.0; }
+  /// The same by layers. Empty: this way to run a model does not know.
+  [[nodiscard]] virtual std::vector<AttentionReads> attention_reads() const { return {}; }
 };
 
 /// Over a decoder of models/, in its own precision and on its device, adapters included. The decoder must outlive it.

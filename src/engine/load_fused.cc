@@ -47,6 +47,7 @@ class FusedLanguageModel : public LanguageModel {
   const models::DecoderConfig& config() const override { return model_->config(); }
   std::unique_ptr<Sequence> new_sequence() override { return std::make_unique<FusedSequence>(*model_); }
   double share_of_keys_read() const override { return model_->share_of_keys_read(); }
+  std::vector<AttentionReads> attention_reads() const override { return model_->attention_reads(); }
   base::Result<double> loss(std::span<const Scored> sequences) override {
     double sum = 0;
     for (size_t at = 0; at < sequences.size();) {
@@ -135,7 +136,7 @@ base::Result<FusedModel::LayerSelections> attention_of(const models::ModelText& 
     if (!options.plan.empty()) return base::refuse("--plan and --attention {} contradict each other: a plan is for --attention auto", options.attention);
     auto selection = kernels::selection_named(options.attention);
     if (!selection) return base::within("--attention", selection.error());
-    return FusedModel::LayerSelections(layers, *selection);
+    return FusedModel::LayerSelections(layers, *selection ? kernels::HeadSelections{**selection} : kernels::HeadSelections());
   }
   const auto file = options.plan.empty() ? models::plan_path(text.path) : options.plan;
   std::error_code error;
@@ -156,8 +157,8 @@ base::Result<std::unique_ptr<LanguageModel>> load_fused(const models::ModelText&
   if (!cache_type) return base::within("--kv_cache", cache_type.error());
   auto selections = attention_of(text, options);
   if (!selections) return base::pass(selections);
-  const auto first = std::find_if(selections->begin(), selections->end(), [](const auto& s) { return s.has_value(); });
-  const auto selection = first == selections->end() ? std::nullopt : *first;
+  const auto first = std::find_if(selections->begin(), selections->end(), [](const auto& s) { return !s.empty(); });
+  const auto selection = first == selections->end() ? std::nullopt : std::optional(first->front());
   auto checkpoint = models::DecoderCheckpoint::open(text.path, text.gguf);
   if (!checkpoint) return base::pass(checkpoint);
   // More threads than processors only wait for each other.

@@ -17,9 +17,9 @@ constexpr int64_t kBegins = kernels::SelectionOptions().dense_below, kLeast = 51
 constexpr int64_t kPiece = 64;                                                       // logits held at once
 constexpr std::array kLadder{1.0f, 0.99f, 0.98f, 0.97f, 0.95f, 0.93f, 0.9f, 0.87f, 0.83f, 0.78f, 0.7f, 0.6f};  // shares of attention; the first is dense
 
-std::optional<kernels::SelectionOptions> selection_at(size_t rung) {
-  if (rung == 0) return std::nullopt;
-  return kernels::SelectionOptions{.mode = kernels::SelectionOptions::Mode::kTopP, .top_p = kLadder[rung]};
+kernels::SelectionOptions selection_at(size_t rung) {
+  if (rung == 0) return kernels::SelectionOptions::all();
+  return {.mode = kernels::SelectionOptions::Mode::kTopP, .top_p = kLadder[rung]};
 }
 std::string name_at(size_t rung) { return rung == 0 ? "dense" : fmt::format("dsa:top_p={}", kLadder[rung]); }
 
@@ -33,9 +33,8 @@ class Search {
     }
     const auto& sliding = model.config().sliding;
     for (size_t i = 0; i < sliding.size(); ++i) {
-      if (!sliding[i]) layers_.push_back(i);
+      if (!sliding[i]) layers_.push_back({i, std::vector<size_t>(options.heads ? static_cast<size_t>(model.config().num_heads) : 1, 0)});
     }
-    rungs_.assign(layers_.size(), 0);
     dense_.resize(windows_.size());
   }
 
@@ -46,7 +45,7 @@ class Search {
       dense_[w] = std::move(*words);
     }
     if (auto done = same_for_all(); !done) return base::pass(done);
-    if (auto done = layer_by_layer(); !done) return base::pass(done);
+    if (auto done = one_by_one(); !done) return base::pass(done);
     return found();
   }
 
@@ -56,7 +55,10 @@ class Search {
   // The most probable token after each position of a window with the rungs as they are.
   Result<std::vector<int32_t>> best_words(size_t w, const std::string& now) {
     FusedModel::LayerSelections selections(model_.config().sliding.size());
-    for (size_t i = 0; i < layers_.size(); ++i) selections[layers_[i]] = selection_at(rungs_[i]);
+    for (const auto& [index, rungs] : layers_) {
+      if (std::all_of(rungs.begin(), rungs.end(), [](size_t rung) { return rung == 0; })) continue;
+      for (const size_t rung : rungs) selections[index].push_back(selection_at(rung));
+    }
     model_.select(std::move(selections));
     if (options_.on_progress) options_.on_progress(passes_, now);
     ++passes_;
@@ -115,30 +117,38 @@ class Search {
     return out;
   }
 
+  void set_all(size_t rung) {
+    for (auto& layer : layers_) std::fill(layer.rungs.begin(), layer.rungs.end(), rung);
+  }
+
   // The smallest share of attention, the same in all layers, that is faithful enough.
   base::Status same_for_all() {
     size_t good = 0, bad = kLadder.size();
     while (bad - good > 1) {
       const size_t middle = (good + bad) / 2;
-      std::fill(rungs_.begin(), rungs_.end(), middle);
+      set_all(middle);
       auto measured = measure(0, "all layers " + name_at(middle));
       if (!measured) return base::pass(measured);
       (measured->agreement >= options_.min_fidelity ? good : bad) = middle;
     }
-    std::fill(rungs_.begin(), rungs_.end(), good);
+    set_all(good);
     return {};
   }
 
-  // Each layer goes down the ladder as long as the whole stays faithful.
-  base::Status layer_by_layer() {
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      while (rungs_[i] + 1 < kLadder.size()) {
-        ++rungs_[i];
-        auto measured = measure(0, fmt::format("layer {} {}", layers_[i], name_at(rungs_[i])));
-        if (!measured) return base::pass(measured);
-        if (measured->agreement >= options_.min_fidelity) continue;
-        --rungs_[i];
-        break;
+  // Each layer or head goes down the ladder as long as the whole stays faithful.
+  base::Status one_by_one() {
+    for (auto& layer : layers_) {
+      for (size_t h = 0; h < layer.rungs.size(); ++h) {
+        size_t& rung = layer.rungs[h];
+        while (rung + 1 < kLadder.size()) {
+          ++rung;
+          const std::string head = options_.heads ? fmt::format(" head {}", h) : "";
+          auto measured = measure(0, fmt::format("layer {}{} {}", layer.index, head, name_at(rung)));
+          if (!measured) return base::pass(measured);
+          if (measured->agreement >= options_.min_fidelity) continue;
+          --rung;
+          break;
+        }
       }
     }
     return {};
@@ -149,12 +159,19 @@ class Search {
     auto measured = measure(held_out() ? 1 : 0, "what was found");
     if (!measured) return base::pass(measured);
     // The text that the search did not see has the last word.
-    while (measured->agreement < options_.min_fidelity && std::any_of(rungs_.begin(), rungs_.end(), [](size_t r) { return r > 0; })) {
-      for (auto& rung : rungs_) rung -= rung > 0 ? 1 : 0;
+    const auto reads_all = [](const Layer& layer) { return std::all_of(layer.rungs.begin(), layer.rungs.end(), [](size_t rung) { return rung == 0; }); };
+    while (measured->agreement < options_.min_fidelity && !std::all_of(layers_.begin(), layers_.end(), reads_all)) {
+      for (auto& layer : layers_) {
+        for (auto& rung : layer.rungs) rung -= rung > 0 ? 1 : 0;
+      }
       measured = measure(held_out() ? 1 : 0, "a step back");
       if (!measured) return base::pass(measured);
     }
-    for (size_t i = 0; i < layers_.size(); ++i) out.layers.push_back({static_cast<int64_t>(layers_[i]), name_at(rungs_[i])});
+    for (const auto& [index, rungs] : layers_) {
+      const bool alike = std::all_of(rungs.begin(), rungs.end(), [&](size_t rung) { return rung == rungs[0]; });
+      out.layers.push_back({static_cast<int64_t>(index), {}});
+      for (size_t h = 0; h < (alike ? 1 : rungs.size()); ++h) out.layers.back().heads.push_back(name_at(rungs[h]));
+    }
     out.agreement = measured->agreement;
     out.keys_read = measured->keys_read;
     out.tokens = measured->tokens;
@@ -166,7 +183,11 @@ class Search {
   FusedModel& model_;
   const SparsityOptions& options_;
   std::vector<std::span<const int32_t>> windows_;
-  std::vector<size_t> layers_, rungs_;  // layers without a sliding window, and where each stands on the ladder
+  struct Layer {
+    size_t index;
+    std::vector<size_t> rungs;  // where it stands on the ladder: all its heads together, or each
+  };
+  std::vector<Layer> layers_;  // those without a sliding window
   std::vector<std::vector<int32_t>> dense_;
   int64_t passes_ = 0;
 };

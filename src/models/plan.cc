@@ -32,6 +32,29 @@ int64_t layer_number(const std::string& text) {
   return std::stoll(text);
 }
 
+// One attention for all heads, or a list of one for each.
+Result<kernels::HeadSelections> heads_of(const Json& value, int64_t heads) {
+  const auto attention = [](const Json& text) -> Result<std::optional<kernels::SelectionOptions>> {
+    if (!text.is_string()) return fail("{} is no text", text.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 40));
+    return kernels::selection_named(text.get<std::string>());
+  };
+  if (!value.is_array()) {
+    auto selection = attention(value);
+    if (!selection) return base::pass(selection);
+    return *selection ? kernels::HeadSelections{**selection} : kernels::HeadSelections();
+  }
+  if (value.size() != static_cast<size_t>(heads)) return fail("the list has {} entries, the model {} heads", value.size(), heads);
+  kernels::HeadSelections out;
+  bool all_dense = true;
+  for (size_t head = 0; head < value.size(); ++head) {
+    auto selection = attention(value[head]);
+    if (!selection) return base::within(fmt::format("head {}", head), selection.error());
+    all_dense = all_dense && !*selection;
+    out.push_back(*selection ? **selection : kernels::SelectionOptions::all());
+  }
+  return all_dense ? kernels::HeadSelections() : out;
+}
+
 }  // namespace
 
 base::fs::path plan_path(const base::fs::path& model) { return (model.extension() == ".gguf" ? model.parent_path() : model) / "plan.json"; }
@@ -68,19 +91,18 @@ base::Status write_plan_section(const base::fs::path& file, const DecoderConfig&
   return base::write_file_atomically(file, plan.dump(2) + "\n");
 }
 
-Result<std::optional<std::vector<std::optional<kernels::SelectionOptions>>>> sparsity_of(const Json& plan, const DecoderConfig& config) {
+Result<std::optional<std::vector<kernels::HeadSelections>>> sparsity_of(const Json& plan, const DecoderConfig& config) {
   const auto section = plan.find("sparsity");
   if (section == plan.end()) return std::nullopt;
   if (!section->is_object() || !section->contains("layers") || !(*section)["layers"].is_object()) return fail("sparsity: there is no object 'layers'");
-  std::vector<std::optional<kernels::SelectionOptions>> out(static_cast<size_t>(config.num_layers));
+  std::vector<kernels::HeadSelections> out(static_cast<size_t>(config.num_layers));
   for (const auto& [key, value] : (*section)["layers"].items()) {
     const int64_t layer = layer_number(key);
     if (layer < 0 || layer >= config.num_layers) return fail("sparsity: the model has no layer '{}'", key.substr(0, 40));
     if (config.sliding[static_cast<size_t>(layer)]) return fail("sparsity: layer {} has a sliding window; a choice of keys is for the others", layer);
-    if (!value.is_string()) return fail("sparsity: layer {} is {}, which is no text", layer, value.dump().substr(0, 40));
-    auto selection = kernels::selection_named(value.get<std::string>());
-    if (!selection) return base::within(fmt::format("sparsity: layer {}", layer), selection.error());
-    out[static_cast<size_t>(layer)] = *selection;
+    auto heads = heads_of(value, config.num_heads);
+    if (!heads) return base::within(fmt::format("sparsity: layer {}", layer), heads.error());
+    out[static_cast<size_t>(layer)] = std::move(*heads);
   }
   return out;
 }

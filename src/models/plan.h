@@ -26,8 +26,9 @@ namespace deepseek::models {
 /// model. Errors: as read_plan() for a file that is no plan, a full disk.
 [[nodiscard]] base::Status write_plan_section(const base::fs::path& file, const DecoderConfig& config, const std::string& name, const nlohmann::ordered_json& section);
 
-/// What each layer reads, from section "sparsity": {"layers": {"5": "dsa:top_p=0.9", ...}}; layers that are not named read all. Nothing where the
-/// plan has no such section. Errors: a layer that the model does not have or that slides, an attention that does not exist.
-[[nodiscard]] base::Result<std::optional<std::vector<std::optional<kernels::SelectionOptions>>>> sparsity_of(const nlohmann::ordered_json& plan, const DecoderConfig& config);
+/// What each layer reads, from section "sparsity": {"layers": {"5": "dsa:top_p=0.9", "11": ["dense", "dsa", ...]}}, the second with one for each head of
+/// queries; layers that are not named read all. Nothing where the plan has no such section. Errors: a layer that the model does not have or that
+/// slides, another number of heads, an attention that does not exist.
+[[nodiscard]] base::Result<std::optional<std::vector<kernels::HeadSelections>>> sparsity_of(const nlohmann::ordered_json& plan, const DecoderConfig& config);
 
 }  // namespace deepseek::models

@@ -24,6 +24,14 @@ class Plan : public ::testing::Test {
     auto found = sparsity_of(*plan, config(model));
     return found ? "accepted" : found.error().message;
   }
+  // What the layers of the plan read; nothing where it has no such section.
+  std::vector<kernels::HeadSelections> layers(const DecoderConfig& config) {
+    auto plan = read_plan(file_, config);
+    EXPECT_TRUE(plan);
+    auto found = sparsity_of(*plan, config);
+    EXPECT_TRUE(found);
+    return found->value_or(std::vector<kernels::HeadSelections>());
+  }
   // A plan whose section holds `layers`.
   std::string with(const Json& layers) {
     base::fs::remove(file_);
@@ -46,14 +54,34 @@ TEST_F(Plan, SectionsAreKeptAndRead) {
   const auto plan = read_plan(file_, c);
   ASSERT_TRUE(plan) << plan.error().message;
   EXPECT_EQ((*plan)["precision"]["kept"], true);
-  const auto sparsity = *sparsity_of(*plan, c);
-  ASSERT_TRUE(sparsity.has_value());
-  ASSERT_EQ(sparsity->size(), 6u);
-  EXPECT_FALSE((*sparsity)[0].has_value());
-  EXPECT_EQ((*sparsity)[5]->top_p, 0.5f);
+  const auto sparsity = layers(c);
+  ASSERT_EQ(sparsity.size(), 6u);
+  EXPECT_TRUE(sparsity[0].empty());
+  ASSERT_EQ(sparsity[5].size(), 1u);
+  EXPECT_EQ(sparsity[5][0].top_p, 0.5f);
   // Another model's plan is begun anew.
   ASSERT_TRUE(write_plan_section(file_, config("qwen3"), "sparsity", {{"layers", Json::object()}}));
   EXPECT_FALSE(read_plan(file_, config("qwen3"))->contains("precision"));
+}
+
+TEST_F(Plan, HeadsOfALayerMayDiffer) {
+  const DecoderConfig c = config("gemma3");
+  Json list = Json::array();
+  for (int64_t h = 0; h < c.num_heads; ++h) list.push_back(h == 0 ? "dsa:ratio=0.25" : "dense");
+  ASSERT_TRUE(write_plan_section(file_, c, "sparsity", {{"layers", {{"5", list}}}}));
+  const auto sparsity = layers(c);
+  ASSERT_EQ(sparsity.at(5).size(), static_cast<size_t>(c.num_heads));
+  EXPECT_EQ(sparsity[5][0].ratio, 0.25f);
+  EXPECT_EQ(sparsity[5][1], kernels::SelectionOptions::all());
+  // Heads that all read all are a dense layer.
+  list[0] = "dense";
+  ASSERT_TRUE(write_plan_section(file_, c, "sparsity", {{"layers", {{"5", list}}}}));
+  EXPECT_TRUE(layers(c).at(5).empty());
+  list[0] = 3;
+  EXPECT_NE(refusal(with({{"5", list}})).find("layer 5: head 0: 3 is no text"), std::string::npos);
+  list.push_back("dense");
+  EXPECT_NE(refusal(with({{"5", list}})).find(fmt::format("layer 5: the list has {} entries, the model {} heads", c.num_heads + 1, c.num_heads)), std::string::npos);
+  EXPECT_NE(refusal(with({{"5", Json::array()}})).find("the list has 0 entries"), std::string::npos);
 }
 
 TEST_F(Plan, WhatDoesNotFitIsRefusedWithTheReason) {
@@ -63,7 +91,7 @@ TEST_F(Plan, WhatDoesNotFitIsRefusedWithTheReason) {
   EXPECT_NE(refusal(with({{"-1", "dsa"}})).find("no layer '-1'"), std::string::npos);
   EXPECT_NE(refusal(with({{"99999999999999999999", "dsa"}})).find("no layer"), std::string::npos);
   EXPECT_NE(refusal(with({{"0", "dsa"}})).find("layer 0 has a sliding window"), std::string::npos);
-  EXPECT_NE(refusal(with({{"5", 0.4}})).find("layer 5 is 0.4"), std::string::npos);
+  EXPECT_NE(refusal(with({{"5", 0.4}})).find("layer 5: 0.4 is no text"), std::string::npos);
   EXPECT_NE(refusal(with({{"5", "dsa:ratio=2"}})).find("layer 5: "), std::string::npos);
   EXPECT_NE(refusal(with(Json::array())).find("no object 'layers'"), std::string::npos);
   EXPECT_NE(refusal("").find("plan.json"), std::string::npos);

@@ -272,6 +272,35 @@ class Generation(Case):
         self.assertLess(whole["kl"], out["kl"])
         self.assertNotIn("keys_read", json.loads(self.done(run(*arguments))))
 
+    def test_the_profile_of_attention(self):
+        target = self.model_with_context(4096)
+        text = "".join(f"Bond {i} pays {i * i % 97} a year. " for i in range(130))
+        (self.folder / "text.txt").write_text(text)
+        measure = ["eval", "--model", target, "--text", self.folder / "text.txt", "--window", "4096", "--attention", "dsa:ratio=0.3", "--profile"]
+        out = json.loads(self.done(run(*measure, "--json")))
+        self.assertEqual([layer["layer"] for layer in out["attention"]], [0, 1, 2])
+        for layer in out["attention"]:
+            self.assertGreater(layer["keys_read"], 0.3)
+            self.assertLess(layer["keys_read"], 1)
+            self.assertLess(layer["mass_kept"], 1)
+            self.assertGreater(layer["mass_kept"], layer["keys_read"])  # the keys that are read are the better ones
+        self.assertAlmostEqual(sum(layer["keys_read"] for layer in out["attention"]) / 3, out["keys_read"], places=3)
+        # For a person: on standard error, while it works and at the end.
+        shown = run(*measure)
+        self.done(shown)
+        self.assertIn("keys read", shown.stderr)
+        self.assertIn("attention kept", shown.stderr)
+        generate = ["generate", "--model", target, "--prompt", text, "--max_new_tokens", "3", "--greedy", "--profile"]
+        dense = json.loads(self.done(run(*generate, "--json")))
+        self.assertEqual(dense["keys_read"], 1)
+        self.assertEqual({layer["mass_kept"] for layer in dense["attention"]}, {1})
+        sparse = run(*generate, "--attention", "dsa:ratio=0.3")
+        self.done(sparse)
+        self.assertIn("of the attention", sparse.stderr)
+        other = run("generate", "--model", ROOT / "tests" / "golden" / "models" / "deepseek_v32", "--prompt", "abc", "--max_new_tokens", "2", "--profile")
+        self.done(other)
+        self.assertIn("known to the engine alone", other.stderr)
+
     def test_a_plan_is_made_beside_the_model_and_obeyed(self):
         target = self.model_with_context(4096)
         text = self.folder / "text.txt"
@@ -289,7 +318,15 @@ class Generation(Case):
         # Reading all keys is always faithful.
         exact = json.loads(self.done(run(*plan, "--min_fidelity", "1", "--output", self.folder / "exact.json", "--json")))["sparsity"]
         self.assertEqual(exact["measured"]["agreement"], 1)
+        # Each head for itself.
+        heads = json.loads(self.done(run(*plan, "--min_fidelity", "0.95", "--heads", "--output", self.folder / "heads.json", "--json")))["sparsity"]
+        self.assertGreaterEqual(heads["measured"]["agreement"], 0.95)
+        number = json.loads((target / "config.json").read_text())["num_attention_heads"]
+        self.assertTrue(any(isinstance(layer, list) for layer in heads["layers"].values()), heads)
+        self.assertTrue(all(isinstance(layer, str) or len(layer) == number for layer in heads["layers"].values()), heads)
         measure = ["eval", "--model", target, "--text", text, "--window", "3000", "--json"]
+        by_heads = json.loads(self.done(run(*measure, "--plan", self.folder / "heads.json")))
+        self.assertLess(by_heads["keys_read"], 1)
         planned, dense = (json.loads(self.done(run(*measure, "--attention", attention))) for attention in ("auto", "dense"))
         self.assertNotIn("keys_read", dense)
         if any(attention != "dense" for attention in out["layers"].values()):

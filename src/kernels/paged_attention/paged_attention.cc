@@ -60,17 +60,23 @@ int64_t full_pages(int64_t position) { return position / kPageTokens; }
 int64_t candidates(int64_t position) { return std::max<int64_t>(0, full_pages(position) - 1) * kPageTiles; }
 
 // What is read of the candidates, given the estimated shares of the tiles in full pages: the first tile, and those that the selection takes.
-// each(tile) is called in ascending order.
+// each(tile) is called in ascending order. Returns the share of the attention that is read.
 template <typename Body>
-void choose_tiles(const SelectionOptions& options, TileSelection& selection, std::span<const float> shares, int64_t first_position, int64_t last_position, const Body& each) {
+float choose_tiles(const SelectionOptions& options, TileSelection& selection, std::span<const float> shares, int64_t first_position, int64_t last_position, const Body& each) {
   const int64_t count = candidates(first_position), visible = last_position / kKeyTile + 1;
-  if (count == 0) return;
-  float always = shares[0];
-  for (const float share : shares.subspan(static_cast<size_t>(count))) always += share;
+  if (count == 0) return 1.0f;
+  float kept = shares[0];
+  for (const float share : shares.subspan(static_cast<size_t>(count))) kept += share;
   each(0);
   const auto rest = shares.subspan(1, static_cast<size_t>(count - 1));
-  for (const int32_t tile : selection.choose(rest, budget_of(options, visible, visible - count + 1, always))) each(tile + 1);
+  for (const int32_t tile : selection.choose(rest, budget_of(options, visible, visible - count + 1, kept))) {
+    kept += rest[static_cast<size_t>(tile)];
+    each(tile + 1);
+  }
+  return kept;
 }
+
+int64_t in_units(float mass) { return std::lround(std::clamp(mass, 0.0f, 1.0f) * static_cast<float>(TileCount::kMass)); }
 
 // Positions up to which the budget holds all keys, or a selection costs more than it saves.
 int64_t read_whole_below(const SelectionOptions& options) {
@@ -139,11 +145,13 @@ void PagedAttention::plan(std::span<const AttentionSequence> sequences, const Kv
   filled_.clear();
   used_choosers_ = 0;
   merges_ = 0;
+  int64_t whole_below = std::numeric_limits<int64_t>::max();
+  for (const auto& selection : options.selections) whole_below = std::min(whole_below, read_whole_below(selection));
   for (size_t s = 0; s < sequences_.size(); ++s) {
     const auto& sequence = sequences_[s];
     const auto index = static_cast<int64_t>(s);
-    const bool selects = options.selection != nullptr && sequence.begin + sequence.count > std::max(read_whole_below(*options.selection), 2 * kPageTokens);
-    for (int64_t p = sequence.begin / kPageTokens; options.selection != nullptr && p < (sequence.begin + sequence.count) / kPageTokens; ++p) {
+    const bool selects = sequence.begin + sequence.count > std::max(whole_below, 2 * kPageTokens);
+    for (int64_t p = sequence.begin / kPageTokens; !options.selections.empty() && p < (sequence.begin + sequence.count) / kPageTokens; ++p) {
       filled_.push_back(sequence.pages[static_cast<size_t>(p)]);
     }
     if (selects && sequence.count > kFewTokens) plan_blocks(index);
@@ -249,20 +257,35 @@ void PagedAttention::choose(int64_t index) {
   const auto& sequence = sequences_[static_cast<size_t>(chooser.sequence)];
   const int64_t end = sequence.begin + sequence.count, tiles = (end - 1) / kKeyTile + 1, estimated = chooser.pages * kPageTiles;
   std::fill_n(chooser.readers.begin(), tiles, uint16_t{0});
+  chooser.mass.assign(static_cast<size_t>(sequence.count), 0);
+  const int64_t first_head = chooser.head * group_;
+  bool alike = true;
+  for (int64_t h = 1; h < group_; ++h) alike = alike && selection_of(first_head + h) == selection_of(first_head);
   for (int64_t token = 0; token < sequence.count; ++token) {
     const int64_t position = sequence.begin + token, full = full_pages(position) * kPageTiles;
     const auto bit = static_cast<uint16_t>(1u << token);
-    for (int64_t tile = 0; position < read_whole_below(*options_.selection) && tile < candidates(position); ++tile) chooser.readers[static_cast<size_t>(tile)] |= bit;
+    const auto read = [&](int64_t tile) { chooser.readers[static_cast<size_t>(tile)] |= bit; };
+    const auto choose_for = [&](int64_t head, const float* shares) {
+      const SelectionOptions& options = selection_of(head);
+      if (position >= read_whole_below(options)) {
+        choose_tiles(options, chooser.selection, {shares, static_cast<size_t>(full)}, position, position, read);
+      } else {
+        for (int64_t tile = 0; tile < candidates(position); ++tile) read(tile);
+      }
+    };
     // The mean share over the heads.
     float* mean = chooser.estimates.data() + token * group_ * estimated;
     for (int64_t h = 0; h < group_; ++h) {
       softmax_row(mean + h * estimated, full);
+      if (!alike) choose_for(first_head + h, mean + h * estimated);
       for (int64_t i = 0; h > 0 && i < full; ++i) mean[i] += mean[h * estimated + i];
     }
     for (int64_t i = 0; i < full; ++i) mean[i] /= static_cast<float>(group_);
-    choose_tiles(*options_.selection, chooser.selection, {mean, static_cast<size_t>(full)}, position, position,
-                 [&](int64_t tile) { chooser.readers[static_cast<size_t>(tile)] |= bit; });
-    for (int64_t tile = candidates(position); tile <= position / kKeyTile; ++tile) chooser.readers[static_cast<size_t>(tile)] |= bit;
+    if (alike) choose_for(first_head, mean);
+    for (int64_t tile = candidates(position); tile <= position / kKeyTile; ++tile) read(tile);
+    float kept = full == 0 ? 1.0f : 0.0f;
+    for (int64_t i = 0; i < full; ++i) kept += (chooser.readers[static_cast<size_t>(i)] & bit) != 0 ? mean[i] : 0.0f;
+    chooser.mass[static_cast<size_t>(token)] = in_units(kept);
   }
   chooser.list.clear();
   for (int64_t tile = 0; tile < tiles; ++tile) {
@@ -331,8 +354,8 @@ TileCount PagedAttention::attend_all(const Item& item, const AttentionKernel& ke
       kernel.attend(keys, width_, options_.softcap, t);
     }
   }
-  const int64_t seen = (item.page_end - item.page_begin) * kPageTiles * item.queries;
-  return {seen, seen};
+  const int64_t seen = (item.page_end - item.page_begin) * kPageTiles * item.queries, queries = item.part == 0 ? item.queries : 0;
+  return {seen, seen, queries, queries * TileCount::kMass};
 }
 
 // Calls the kernel with four tiles after the other of what readers(tile) says that some query reads.
@@ -389,22 +412,27 @@ TileCount PagedAttention::attend_blocks(const Item& item, const AttentionKernel&
                                         std::span<QueryTile> tiles) const {
   const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
   const int64_t head = item.head / group_;
+  const SelectionOptions& options = selection_of(item.head);
   TileCount count;
   int64_t token = item.query;
   for (QueryTile& t : tiles) {
     const int64_t first = t.last[0], last = t.last[t.count - 1];
     scratch.list.clear();
-    if (last < read_whole_below(*options_.selection)) {
+    float kept = 1;
+    if (last < read_whole_below(options)) {
       for (int64_t tile = 0; tile < candidates(first); ++tile) scratch.list.push_back(static_cast<int32_t>(tile));
     } else if (candidates(first) > 0) {
       const auto shares = block_shares(kernel, pool, layer, item, token, t.count, full_pages(first), q, scratch);
-      choose_tiles(*options_.selection, scratch.selection, shares, first, last, [&](int64_t tile) { scratch.list.push_back(static_cast<int32_t>(tile)); });
+      kept = choose_tiles(options, scratch.selection, shares, first, last, [&](int64_t tile) { scratch.list.push_back(static_cast<int32_t>(tile)); });
     }
     for (int64_t tile = candidates(first); tile <= last / kKeyTile; ++tile) scratch.list.push_back(static_cast<int32_t>(tile));
-    attend_list(scratch.list, [](int32_t) { return ~0u; }, kernel, pool, layer, head, sequence.pages, scratch, t);
+    attend_list(part_of(item, scratch.list), [](int32_t) { return ~0u; }, kernel, pool, layer, head, sequence.pages, scratch, t);
+    token += t.count;
+    if (item.part > 0) continue;
     count.read += static_cast<int64_t>(scratch.list.size()) * t.count;
     count.visible += (last / kKeyTile + 1) * t.count;
-    token += t.count;
+    count.queries += t.count;
+    count.mass += in_units(kept) * t.count;
   }
   return count;
 }
@@ -412,8 +440,7 @@ TileCount PagedAttention::attend_blocks(const Item& item, const AttentionKernel&
 TileCount PagedAttention::attend_few(const Item& item, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, Scratch& scratch, std::span<QueryTile> tiles) const {
   const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
   const Chooser& chooser = choosers_[static_cast<size_t>(item.chooser)];
-  const auto size = static_cast<int64_t>(chooser.list.size()), begin = size * item.part / item.parts, end = size * (item.part + 1) / item.parts;
-  const auto list = std::span(chooser.list).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+  const auto list = part_of(item, chooser.list);
   TileCount count;
   int64_t query = 0;
   for (QueryTile& t : tiles) {
@@ -424,7 +451,11 @@ TileCount PagedAttention::attend_few(const Item& item, const AttentionKernel& ke
       return bits;
     };
     attend_list(list, readers, kernel, pool, layer, item.head, sequence.pages, scratch, t);
-    for (int64_t j = 0; j < t.count && item.part == 0; ++j) count.visible += t.last[j] / kKeyTile + 1;
+    for (int64_t j = 0; j < t.count && item.part == 0; ++j) {
+      count.visible += t.last[j] / kKeyTile + 1;
+      count.queries += 1;
+      count.mass += chooser.mass[static_cast<size_t>(place(item, query + j).first)];
+    }
     query += t.count;
   }
   return count;

@@ -24,8 +24,9 @@ struct PagedAttentionOptions {
   float scale = 1.0f;
   float softcap = 0.0f;     ///< scores become softcap * tanh(scores / softcap); 0: none
   int64_t window = 0;       ///< keys that a query sees, its own included; 0: all before it
-  /// Reads chosen keys only; the pool must have summaries of all full pages. Not for windows. nullptr: reads all.
-  const SelectionOptions* selection = nullptr;
+  /// Reads chosen keys only; the pool must have summaries of all full pages. Not for windows. One for all heads of queries, or one for each; none:
+  /// reads all.
+  std::span<const SelectionOptions> selections;
 };
 
 /// Up to 16 queries that share a key head, side by side or as rows. Their results so far, as an online softmax keeps them.
@@ -63,17 +64,27 @@ struct AttentionKernel {
 /// The first that does not decline; DEEPSEEK_FORCE_KERNEL=name picks one that is in this list.
 [[nodiscard]] const AttentionKernel& choose_attention();
 
-/// Keys that were read of those that were there, in tiles, over all queries of a layer.
+/// Keys that were read of those that were there, in tiles, over all queries of a layer, and the share of their attention that these hold by the
+/// estimate that chose them (in whole numbers, so that the sum does not depend on its order).
 struct TileCount {
-  int64_t read = 0, visible = 0;
+  static constexpr int64_t kMass = 1 << 20;  ///< all of a query's attention
+  int64_t read = 0, visible = 0, queries = 0, mass = 0;
+  void add(const TileCount& other) {
+    read += other.read;
+    visible += other.visible;
+    queries += other.queries;
+    mass += other.mass;
+  }
+  [[nodiscard]] double share_read() const { return visible == 0 ? 1.0 : static_cast<double>(read) / static_cast<double>(visible); }
+  [[nodiscard]] double mass_kept() const { return queries == 0 ? 1.0 : static_cast<double>(mass) / static_cast<double>(queries) / static_cast<double>(kMass); }
 };
 
 /// The work of one call, cut into items that threads may take in any order. Buffers are kept from call to call.
 ///
 /// With a selection, a prompt's blocks of 16 positions (counted from the start of the sequence) choose together for each head, by the mean of
 /// their queries: fewer than 16 where a call begins or ends inside a block. A sequence with up to 12 new positions chooses for each position
-/// and key head, so that what is guessed and checked together reads what it would read one by one. What a row reads never depends on other
-/// sequences, nor on the number of threads.
+/// and key head, so that what is guessed and checked together reads what it would read one by one: by the mean share over its heads, or, where
+/// they have unlike selections, all that one of them chooses. What a row reads never depends on other sequences, nor on the number of threads.
 /// The estimate of a tile's share: with the mean m and the variance s of its keys, q m + q^2 s / 2 is the logarithm of the mean of e^(q k) for
 /// keys that are normally distributed.
 class PagedAttention {
@@ -112,10 +123,12 @@ class PagedAttention {
     std::vector<float> estimates;     // [token][group][4 pages]
     std::vector<uint16_t> readers;    // [tile]: bit t: token t reads it
     std::vector<int32_t> list;        // tiles that any token reads
+    std::vector<int64_t> mass;        // of each token's attention that its tiles hold, as TileCount has it
     TileSelection selection;
   };
   struct Scratch;
   static Scratch& scratch_of_thread(int64_t width, bool narrow);
+  [[nodiscard]] const SelectionOptions& selection_of(int64_t head) const { return options_.selections[options_.selections.size() == 1 ? 0 : static_cast<size_t>(head)]; }
   void plan_blocks(int64_t sequence);
   void plan_queries(int64_t sequence, bool selects);
   void load_queries(const Item& item, const AttentionKernel& kernel, const float* q, Scratch& scratch, std::span<QueryTile> tiles) const;
@@ -134,6 +147,11 @@ class PagedAttention {
     keys.values[keys.count] = page + (kPageTokens + slot * kKeyTile) * width_;
     keys.positions[keys.count] = position;
     keys.readers[keys.count++] = readers;
+  }
+  /// What a part of an item reads of a list of tiles.
+  static std::span<const int32_t> part_of(const Item& item, std::span<const int32_t> list) {
+    const auto size = static_cast<int64_t>(list.size()), begin = size * item.part / item.parts, end = size * (item.part + 1) / item.parts;
+    return list.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
   }
   /// Where the tile of queries that begins with `query` ends: after 16, blocks where a multiple of 16 positions is reached.
   [[nodiscard]] int64_t tile_end(const Item& item, int64_t query) const {

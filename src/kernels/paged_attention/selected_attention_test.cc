@@ -144,7 +144,7 @@ TEST_P(EveryKernel, AllKeysAreExactAttentionAtEveryLength) {
     World world(2, 1, 16);
     world.add(length);
     for (const int64_t count : {int64_t{1}, std::min<int64_t>(length, 5), length}) {
-      const Call call{{count}, {2, 0.3f, 0.0f, 0, &all}, 2};
+      const Call call{{count}, {2, 0.3f, 0.0f, 0, {&all, 1}}, 2};
       const auto q = world.draw(count * 2 * 16, 2.0f);
       ASSERT_LE(error(world, call, q, run(GetParam(), world, call, q)), kBound) << length << " positions, " << count << " new";
     }
@@ -153,7 +153,7 @@ TEST_P(EveryKernel, AllKeysAreExactAttentionAtEveryLength) {
     World world(4, 2, 16);
     world.add(length);
     for (const int64_t count : {1, 12, 13, 70}) {
-      const Call call{{count}, {4, 0.3f, 0.0f, 0, &all}, 2};
+      const Call call{{count}, {4, 0.3f, 0.0f, 0, {&all, 1}}, 2};
       const auto q = world.draw(count * 4 * 16, 2.0f);
       ASSERT_LE(error(world, call, q, run(GetParam(), world, call, q)), kBound) << length << " positions, " << count << " new";
     }
@@ -213,7 +213,7 @@ TEST_P(EveryKernel, ReadsWhatIsNearAndTheLargestShares) {
   for (const float share : {0.1f, 0.3f, 0.6f}) {
     const SelectionOptions options = ratio(share);
     for (const int64_t count : {1, 3, 40}) {
-      const Call call{{count}, {2, 0.1f, 0.0f, 0, &options}, 1};
+      const Call call{{count}, {2, 0.1f, 0.0f, 0, {&options, 1}}, 1};
       auto q = world.draw(count * 2 * kDim, 1.0f);
       for (size_t i = 2 * kDim; i < q.size(); ++i) q[i] = q[i % (2 * kDim)] + 0.3f * q[i];  // neighbours look for much the same
       const auto out = run(GetParam(), world, call, q);
@@ -257,7 +257,7 @@ TEST_P(EveryKernel, ANeedleIsFound) {
       const SelectionOptions options = ratio(0.08f);
       for (const int64_t count : {1, 12, 40}) {
         const auto some = std::vector<float>(q.begin(), q.begin() + count * kDim);
-        const auto out = run(GetParam(), world, {{count}, {1, 0.1f, 0.0f, 0, &options}, 1}, some);
+        const auto out = run(GetParam(), world, {{count}, {1, 0.1f, 0.0f, 0, {&options, 1}}, 1}, some);
         for (int64_t t = 0; t < count; ++t) EXPECT_GT(out[static_cast<size_t>(t * kDim + needle / kKeyTile)], 0.5f) << needle << ", token " << t << " of " << count;
       }
     }
@@ -270,7 +270,7 @@ TEST_P(EveryKernel, APeakedRowReadsLessThanADiffuseOne) {
   const auto q = world.draw(kDim, 1.0f);
   std::vector<size_t> sizes;
   for (const float scale : {0.001f, 0.2f, 1.0f}) {
-    const auto out = run(GetParam(), world, {{1}, {1, scale, 0.0f, 0, &options}, 1}, q);
+    const auto out = run(GetParam(), world, {{1}, {1, scale, 0.0f, 0, {&options, 1}}, 1}, q);
     const auto read = tiles_read(out.data());
     const auto exact = world.shares(q.data(), scale, 0, kLength - 1);
     double mass = 0;
@@ -289,13 +289,13 @@ TEST_P(EveryKernel, PiecesOfWholeBlocksGiveTheSameBits) {
   const SelectionOptions options = ratio(0.3f);
   const int64_t count = 1500 - 480;
   const auto q = world.draw(count * 2 * 32, 2.0f);
-  const auto whole = run(GetParam(), world, {{count}, {2, 0.3f, 0.0f, 0, &options}, 1}, q);
+  const auto whole = run(GetParam(), world, {{count}, {2, 0.3f, 0.0f, 0, {&options, 1}}, 1}, q);
   std::vector<float> pieces;
   const Sequence all = world.sequences[0];
   for (int64_t at = 480; at < 1500;) {
     const int64_t next = std::min<int64_t>(1500, at + 16 * (1 + at % 5));
     world.sequences[0].length = next;
-    const auto part = run(GetParam(), world, {{next - at}, {2, 0.3f, 0.0f, 0, &options}, 1}, {q.begin() + (at - 480) * 64, q.begin() + (next - 480) * 64});
+    const auto part = run(GetParam(), world, {{next - at}, {2, 0.3f, 0.0f, 0, {&options, 1}}, 1}, {q.begin() + (at - 480) * 64, q.begin() + (next - 480) * 64});
     if (next - at <= 12) break;  // the end, which chooses for each position
     pieces.insert(pieces.end(), part.begin(), part.end());
     at = next;
@@ -309,12 +309,12 @@ TEST_P(EveryKernel, TheFirstPositionsReadAllInAnyPieces) {
   SelectionOptions options = ratio(0.1f);
   options.dense_below = kLength - 32;  // where a block ends
   const auto q = world.draw(60 * kDim, 1.0f);
-  const auto whole = run(GetParam(), world, {{60}, {1, 0.05f, 0.0f, 0, &options}, 1}, q);
+  const auto whole = run(GetParam(), world, {{60}, {1, 0.05f, 0.0f, 0, {&options, 1}}, 1}, q);
   for (const int64_t t : {0, 20, 27}) EXPECT_EQ(static_cast<int64_t>(tiles_read(&whole[static_cast<size_t>(t * kDim)]).size()), (kLength - 60 + t) / kKeyTile + 1) << t;
   EXPECT_LT(tiles_read(&whole[static_cast<size_t>(59 * kDim)]).size(), 30u);
   for (const int64_t t : {25, 27, 28, 40}) {
     world.sequences[0].length = kLength - 60 + t + 1;
-    const auto alone = run(GetParam(), world, {{1}, {1, 0.05f, 0.0f, 0, &options}, 1}, {q.begin() + t * kDim, q.begin() + (t + 1) * kDim});
+    const auto alone = run(GetParam(), world, {{1}, {1, 0.05f, 0.0f, 0, {&options, 1}}, 1}, {q.begin() + t * kDim, q.begin() + (t + 1) * kDim});
     EXPECT_EQ(tiles_read(alone.data()).size() > 200, t < 28) << t;
   }
 }
@@ -323,15 +323,70 @@ TEST_P(EveryKernel, FewTogetherReadWhatEachReadsAlone) {
   Marked world(4, 2);
   const SelectionOptions options = ratio(0.2f);
   const auto q = world.draw(12 * 4 * kDim, 1.0f);
-  const auto together = run(GetParam(), world, {{12}, {4, 0.15f, 0.0f, 0, &options}, 2}, q);
+  const auto together = run(GetParam(), world, {{12}, {4, 0.15f, 0.0f, 0, {&options, 1}}, 2}, q);
   for (int64_t t = 0; t < 12; ++t) {
     world.sequences[0].length = kLength - 11 + t;
-    const auto alone = run(GetParam(), world, {{1}, {4, 0.15f, 0.0f, 0, &options}, 2}, {q.begin() + t * 4 * kDim, q.begin() + (t + 1) * 4 * kDim});
+    const auto alone = run(GetParam(), world, {{1}, {4, 0.15f, 0.0f, 0, {&options, 1}}, 2}, {q.begin() + t * 4 * kDim, q.begin() + (t + 1) * 4 * kDim});
     for (int64_t h = 0; h < 4; ++h) {
       const float *a = &together[static_cast<size_t>((t * 4 + h) * kDim)], *b = &alone[static_cast<size_t>(h * kDim)];
       EXPECT_EQ(tiles_read(a), tiles_read(b)) << "token " << t << ", head " << h;
       for (int64_t d = 0; d < kDim; ++d) ASSERT_NEAR(a[d], b[d], kBound);
     }
+  }
+}
+
+TEST_P(EveryKernel, HeadsMayReadUnlikeAmounts) {
+  Marked world(4, 2);
+  const std::vector<SelectionOptions> each{ratio(0.1f), SelectionOptions::all(), ratio(0.3f), ratio(0.3f)};
+  const auto read_by = [&](const std::vector<float>& out, int64_t token, int64_t head) { return tiles_read(&out[static_cast<size_t>((token * 4 + head) * kDim)]); };
+  for (const int64_t count : {40, 1, 5}) {
+    const auto q = world.draw(count * 4 * kDim, 1.0f);
+    const auto run_with = [&](std::span<const SelectionOptions> selections) { return run(GetParam(), world, {{count}, {4, 0.15f, 0.0f, 0, selections}, 2}, q); };
+    const auto got = run_with(each), tenth = run_with({&each[0], 1}), third = run_with({&each[2], 1});
+    for (int64_t t = 0; t < count; ++t) {
+      const auto visible = static_cast<size_t>((kLength - count + t) / kKeyTile + 1);
+      // Heads 2 and 3 are alike: as if all heads read that much.
+      for (const int64_t h : {2, 3}) EXPECT_EQ(read_by(got, t, h), read_by(third, t, h)) << count << " new, token " << t;
+      EXPECT_EQ(read_by(got, t, 1).size(), visible);
+      // A prompt's heads choose for themselves; few positions read together what one of the heads wants.
+      if (count > 12) EXPECT_EQ(read_by(got, t, 0), read_by(tenth, t, 0)) << "token " << t;
+      else EXPECT_EQ(read_by(got, t, 0).size(), visible);
+    }
+  }
+  // One position whose heads want 0.1 and 0.3: all that one of them chooses, no more than both.
+  const std::vector<SelectionOptions> unlike{ratio(0.1f), ratio(0.3f), ratio(0.1f), ratio(0.1f)};
+  const auto q = world.draw(4 * kDim, 1.0f);
+  const auto both = read_by(run(GetParam(), world, {{1}, {4, 0.15f, 0.0f, 0, unlike}, 2}, q), 0, 0);
+  EXPECT_GE(both.size(), 0.3 * kDim);
+  EXPECT_LE(both.size(), 0.4 * kDim + 12);
+}
+
+TEST_P(EveryKernel, TheMassThatIsKeptIsEstimated) {
+  Marked world(4, 2);
+  for (const int64_t count : {1, 40}) {
+    const auto q = world.draw(count * 4 * kDim, 1.0f);
+    for (const float share : {0.1f, 0.4f}) {
+      const SelectionOptions options = ratio(share);
+      TileCount all;
+      const auto out = run(GetParam(), world, {{count}, {4, 0.1f, 0.0f, 0, {&options, 1}}, 2}, q, &all);
+      double mass = 0;
+      for (int64_t row = 0; row < count * 4; ++row) {
+        const auto exact = world.shares(&q[static_cast<size_t>(row * kDim)], 0.1f, row % 4 / 2, kLength - count + row / 4);
+        for (const int64_t tile : tiles_read(&out[static_cast<size_t>(row * kDim)])) mass += exact[static_cast<size_t>(tile)];
+      }
+      EXPECT_EQ(all.queries, count * 4);
+      EXPECT_NEAR(all.mass_kept(), mass / static_cast<double>(count * 4), 0.05) << count << " new, share " << share;
+      // The same for any number of threads.
+      TileCount threads;
+      run(GetParam(), world, {{count}, {4, 0.1f, 0.0f, 0, {&options, 1}}, 8}, q, &threads);
+      EXPECT_EQ(threads.mass, all.mass);
+      EXPECT_EQ(threads.read, all.read);
+    }
+    TileCount dense;
+    run(GetParam(), world, {{count}, {4, 0.1f, 0.0f, 0, {}}, 2}, q, &dense);
+    EXPECT_EQ(dense.mass_kept(), 1.0);
+    EXPECT_EQ(dense.share_read(), 1.0);
+    EXPECT_EQ(dense.queries, count * 4);
   }
 }
 
@@ -341,7 +396,7 @@ TEST_P(EveryKernel, NeighboursAndThreadsDoNotChangeWhatARowReads) {
   const SelectionOptions options = ratio(0.2f);
   for (const int64_t count : {1, 50}) {
     const auto q = world.draw((count + 3) * 2 * kDim, 1.0f);
-    const PagedAttentionOptions how{2, 0.2f, 0.0f, 0, &options};
+    const PagedAttentionOptions how{2, 0.2f, 0.0f, 0, {&options, 1}};
     const auto alone = run(GetParam(), world, {{count}, how, 1}, {q.begin(), q.begin() + count * 2 * kDim});
     const auto among = run(GetParam(), world, {{count, 1, 1, 1}, how, 1}, q);
     for (size_t i = 0; i < alone.size(); ++i) ASSERT_EQ(alone[i], among[i]);
@@ -364,7 +419,7 @@ TEST_P(EveryKernel, AKeyThatIsNotANumberIsReadAndShows) {
     world.pool.store(1, 0, world.sequences[0].pages[5], 7, key.data(), value.data());
     std::vector<uint16_t> scratch(static_cast<size_t>(2 * kPageTokens * world.pool.width()));
     world.pool.summarise(1, 0, world.sequences[0].pages[5], scratch.data());
-    for (const float out : run(GetParam(), world, {{count}, {1, 1.0f, 0.0f, 0, &options}, 1}, world.draw(count * 16, 1.0f))) EXPECT_TRUE(std::isnan(out));
+    for (const float out : run(GetParam(), world, {{count}, {1, 1.0f, 0.0f, 0, {&options, 1}}, 1}, world.draw(count * 16, 1.0f))) EXPECT_TRUE(std::isnan(out));
   }
 }
 
@@ -374,7 +429,7 @@ TEST_P(EveryKernel, HugeScoresAndShortSequencesStayFinite) {
   for (const auto& options : {ratio(0.01f), SelectionOptions{.mode = Mode::kTopK, .top_k = 1, .dense_below = 0}, SelectionOptions{.mode = Mode::kTopP, .top_p = 1, .dense_below = 0}}) {
     for (const float size : {0.0f, 1e6f, 1e18f}) {
       const auto q = world.draw(5 * 16, size);
-      for (const float value : run(GetParam(), world, {{1, 1, 1, 1, 1}, {1, 1.0f, 0.0f, 0, &options}, 1}, q)) EXPECT_TRUE(std::isfinite(value)) << size;
+      for (const float value : run(GetParam(), world, {{1, 1, 1, 1, 1}, {1, 1.0f, 0.0f, 0, {&options, 1}}, 1}, q)) EXPECT_TRUE(std::isfinite(value)) << size;
     }
   }
 }

@@ -97,13 +97,15 @@ inline std::vector<AttentionSequence> views(const World& world, const Call& call
   return out;
 }
 
-inline std::vector<float> run(const AttentionKernel& kernel, const World& world, const Call& call, const std::vector<float>& q) {
+inline std::vector<float> run(const AttentionKernel& kernel, const World& world, const Call& call, const std::vector<float>& q, TileCount* count = nullptr) {
   std::vector<float> out(q.size(), -777.0f);
   PagedAttention attention;
   attention.plan(views(world, call), world.pool, call.options, call.threads);
   for (int64_t i = attention.estimates(); i-- > 0;) attention.estimate(i, kernel, world.pool, 1, q.data());
   for (int64_t i = attention.choices(); i-- > 0;) attention.choose(i);
-  for (int64_t i = attention.items(); i-- > 0;) attention.run(i, kernel, world.pool, 1, q.data(), out.data());
+  TileCount all;
+  for (int64_t i = attention.items(); i-- > 0;) all.add(attention.run(i, kernel, world.pool, 1, q.data(), out.data()));
+  if (count != nullptr) *count = all;
   for (int64_t i = 0; i < attention.merges(); ++i) attention.merge(i, out.data());
   return out;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -22,7 +23,11 @@ struct SelectionOptions {
   float most = 1.0f;           ///< kTopP: share of the keys, at most
   int64_t dense_below = 2048;  ///< the first so many positions read all keys before them: choosing costs as much as it saves there
   bool operator==(const SelectionOptions&) const = default;
+  /// Reads all keys: for a head beside others that choose.
+  [[nodiscard]] static SelectionOptions all() { return {.dense_below = std::numeric_limits<int64_t>::max()}; }
 };
+/// What the heads of a layer read: nothing where all read all keys, else one for all of them or one for each head of queries.
+using HeadSelections = std::vector<SelectionOptions>;
 /// "dense" is nothing; "dsa" the defaults; "dsa:ratio=0.4", "dsa:top_k=2048" and "dsa:top_p=0.95" one of the modes. Errors: another text, a
 /// number outside its range.
 [[nodiscard]] base::Result<std::optional<SelectionOptions>> selection_named(const std::string& text);
