@@ -17,6 +17,7 @@ import tempfile
 import time
 
 import dsa_retrieval
+import texts
 import torch
 from finetune_bench import print_machine
 from llm_bench import Side
@@ -84,10 +85,8 @@ def exponent(table):
 def text_of(args):
     from tokenizers import Tokenizer
 
-    records = json.loads((ROOT / "data" / "finance_qa.json").read_text(encoding="utf-8"))
     topics = pydoc_data.topics.topics  # Python's reference
-    sources = ["".join(f"{r['question']}\n{r['answer']}\n" for r in records if r.get("language", "en") == "en"),
-               "".join(p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("docs/*.md"))), "".join(topics[name] for name in sorted(topics))]
+    sources = [texts.questions(language="en"), texts.documentation(), "".join(topics[name] for name in sorted(topics))]
     # A page of each in turn, so that a prompt of any length has all of them.
     text = "".join(source[at : at + PAGE] for at in range(0, max(map(len, sources)), PAGE) for source in sources)
     tokenizer = Tokenizer.from_file(str(pathlib.Path(args.model) / "tokenizer.json"))

@@ -15,6 +15,7 @@ import random
 import subprocess
 import tempfile
 
+import texts
 from finetune_bench import print_machine
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -53,9 +54,7 @@ def report_of(record):
 
 
 def measured_text():
-    records = json.loads((ROOT / "data" / "finance_qa.json").read_text(encoding="utf-8"))
-    text = "".join(f"{r['question']}\n{r['answer']}\n" for r in records if r.get("language", "en") == "en")
-    return (text + "".join(p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("docs/*.md"))))[:34_000]
+    return (texts.questions(language="en") + texts.documentation())[:34_000]
 
 
 def run(args, *arguments):

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 
+import texts
 from finetune_bench import print_machine, spread
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -61,9 +62,7 @@ def text_tokens(args, file):
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
-    records = json.loads((ROOT / "data" / "finance_qa.json").read_text(encoding="utf-8"))
-    parts = [f"{r['question']}\n{r['answer']}\n" for r in records[:120]] + [p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("docs/*.md"))]
-    ids = tokenizer.encode("".join(parts)).ids[: args.loss_tokens]
+    ids = tokenizer.encode(texts.questions(120) + texts.documentation()).ids[: args.loss_tokens]
     pathlib.Path(file).write_text(" ".join(map(str, ids)))
 
 

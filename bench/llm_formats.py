@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 
+import texts
 from finetune_bench import print_machine, spread
 from llm_bench import ROOT, Side, rates_of
 
@@ -42,9 +43,8 @@ def quantised_by_peer(source, target, threads):
 
 
 def text_file():
-    records = json.loads((ROOT / "data" / "finance_qa.json").read_text(encoding="utf-8"))
     file = WORK / "text.txt"
-    file.write_text("".join(f"{r['question']}\n{r['answer']}\n" for r in records[:60]), encoding="utf-8")
+    file.write_text(texts.questions(60), encoding="utf-8")
     return file
 
 

@@ -1,24 +1,15 @@
 // Any bytes as a GGUF file; what opens is read whole.
-#include <unistd.h>
-
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <string>
 #include <vector>
 
 #include "formats/tokenizer/tokenizer.h"
 #include "formats/weights/gguf.h"
 #include "formats/weights/non_finite.h"
+#include "input_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const std::string kPath = "/dev/shm/fuzz-gguf-" + std::to_string(::getpid()) + ".gguf";
-  std::FILE* file = std::fopen(kPath.c_str(), "wb");
-  if (file == nullptr) return 0;
-  std::fwrite(data, 1, size, file);
-  std::fclose(file);
-  const auto gguf = deepseek::formats::Gguf::open(kPath);
-  ::unlink(kPath.c_str());
+  const auto gguf = deepseek::fuzz::open_input(data, size, ".gguf", deepseek::formats::Gguf::open);
   if (!gguf) return 0;
   for (const auto& tensor : gguf->tensors()) {
     (void)deepseek::formats::check_finite(tensor);

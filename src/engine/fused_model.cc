@@ -43,7 +43,7 @@ base::Result<std::unique_ptr<FusedModel>> FusedModel::create(PackedWeights weigh
   auto pool = kernels::KvPool::create(c.num_layers, c.num_kv_heads, c.head_dim, (options.cache_tokens + kPageTokens - 1) / kPageTokens, options.cache_type, options.selection.has_value());
   if (!pool) return base::pass(pool);
   model->pool_ = std::move(*pool);
-  model->select(LayerSelections(static_cast<size_t>(c.num_layers), options.selection ? kernels::HeadSelections{*options.selection} : kernels::HeadSelections()));
+  model->select(LayerSelections(static_cast<size_t>(c.num_layers), kernels::head_selections({&options.selection, 1})));
   model->embedding_scale_ = static_cast<float>(c.embedding_scale);
   // Transformers rounds the factor to the type of the embedding.
   if (model->weights_.embedding.format().bits == 16) model->embedding_scale_ = kernels::bf16_to_f32(kernels::f32_to_bf16(model->embedding_scale_));
@@ -251,6 +251,7 @@ void FusedModel::place_keys(int64_t index, int64_t token) {
 }
 
 void FusedModel::attend(int64_t index, int thread) {
+  const bool slides = config().sliding[static_cast<size_t>(index)];
   auto& attention = attention_[attention_of_layer_[static_cast<size_t>(index)]];
   const auto each = [&](int64_t count, const auto& body) {
     if (count == 0) return;  // every thread knows it: no barrier
@@ -261,7 +262,7 @@ void FusedModel::attend(int64_t index, int thread) {
   each(attention.choices(), [&](int64_t i) { attention.choose(i); });
   each(attention.items(), [&](int64_t i) {
     const kernels::TileCount count = attention.run(i, *attention_kernel_, pool_, index, q_.data(), attended_.data());
-    tiles_[static_cast<size_t>(thread)][static_cast<size_t>(index)].add(count);
+    if (!slides) tiles_[static_cast<size_t>(thread)][static_cast<size_t>(index)].add(count);
   });
   each(attention.merges(), [&](int64_t i) { attention.merge(i, attended_.data()); });
 }
@@ -298,9 +299,7 @@ std::vector<AttentionReads> FusedModel::attention_reads() const {
 double FusedModel::share_of_keys_read() const {
   kernels::TileCount all;
   for (const auto& of_thread : tiles_) {
-    for (size_t layer = 0; layer < of_thread.size(); ++layer) {
-      if (!config().sliding[layer]) all.add(of_thread[layer]);
-    }
+    for (const auto& of_layer : of_thread) all.add(of_layer);
   }
   return all.share_read();
 }

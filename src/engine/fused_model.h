@@ -115,7 +115,7 @@ class FusedModel {
   kernels::KvPool pool_;
   LayerSelections selections_;               // unlike ones
   std::vector<size_t> attention_of_layer_;   // index in attention_: of its selection, or behind them where a layer slides
-  std::vector<std::vector<kernels::TileCount>> tiles_;  // [thread][layer]
+  std::vector<std::vector<kernels::TileCount>> tiles_;  // [thread][layer], of layers without a sliding window
   Watcher watcher_;
   float embedding_scale_ = 1.0f;
   std::vector<float> frequencies_[2];  // full and sliding layers

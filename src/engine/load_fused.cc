@@ -136,7 +136,7 @@ base::Result<FusedModel::LayerSelections> attention_of(const models::ModelText& 
     if (!options.plan.empty()) return base::refuse("--plan and --attention {} contradict each other: a plan is for --attention auto", options.attention);
     auto selection = kernels::selection_named(options.attention);
     if (!selection) return base::within("--attention", selection.error());
-    return FusedModel::LayerSelections(layers, *selection ? kernels::HeadSelections{**selection} : kernels::HeadSelections());
+    return FusedModel::LayerSelections(layers, kernels::head_selections({&*selection, 1}));
   }
   const auto file = options.plan.empty() ? models::plan_path(text.path) : options.plan;
   std::error_code error;

@@ -17,9 +17,9 @@ constexpr int64_t kBegins = kernels::SelectionOptions().dense_below, kLeast = 51
 constexpr int64_t kPiece = 64;                                                       // logits held at once
 constexpr std::array kLadder{1.0f, 0.99f, 0.98f, 0.97f, 0.95f, 0.93f, 0.9f, 0.87f, 0.83f, 0.78f, 0.7f, 0.6f};  // shares of attention; the first is dense
 
-kernels::SelectionOptions selection_at(size_t rung) {
-  if (rung == 0) return kernels::SelectionOptions::all();
-  return {.mode = kernels::SelectionOptions::Mode::kTopP, .top_p = kLadder[rung]};
+std::optional<kernels::SelectionOptions> selection_at(size_t rung) {
+  if (rung == 0) return std::nullopt;
+  return kernels::SelectionOptions{.mode = kernels::SelectionOptions::Mode::kTopP, .top_p = kLadder[rung]};
 }
 std::string name_at(size_t rung) { return rung == 0 ? "dense" : fmt::format("dsa:top_p={}", kLadder[rung]); }
 
@@ -56,8 +56,9 @@ class Search {
   Result<std::vector<int32_t>> best_words(size_t w, const std::string& now) {
     FusedModel::LayerSelections selections(model_.config().sliding.size());
     for (const auto& [index, rungs] : layers_) {
-      if (std::all_of(rungs.begin(), rungs.end(), [](size_t rung) { return rung == 0; })) continue;
-      for (const size_t rung : rungs) selections[index].push_back(selection_at(rung));
+      std::vector<std::optional<kernels::SelectionOptions>> heads;
+      for (const size_t rung : rungs) heads.push_back(selection_at(rung));
+      selections[index] = kernels::head_selections(heads);
     }
     model_.select(std::move(selections));
     if (options_.on_progress) options_.on_progress(passes_, now);

@@ -35,24 +35,22 @@ int64_t layer_number(const std::string& text) {
 // One attention for all heads, or a list of one for each.
 Result<kernels::HeadSelections> heads_of(const Json& value, int64_t heads) {
   const auto attention = [](const Json& text) -> Result<std::optional<kernels::SelectionOptions>> {
-    if (!text.is_string()) return fail("{} is no text", text.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 40));
+    if (!text.is_string()) return fail("{} is no text", text.dump().substr(0, 40));
     return kernels::selection_named(text.get<std::string>());
   };
   if (!value.is_array()) {
     auto selection = attention(value);
     if (!selection) return base::pass(selection);
-    return *selection ? kernels::HeadSelections{**selection} : kernels::HeadSelections();
+    return kernels::head_selections({&*selection, 1});
   }
   if (value.size() != static_cast<size_t>(heads)) return fail("the list has {} entries, the model {} heads", value.size(), heads);
-  kernels::HeadSelections out;
-  bool all_dense = true;
+  std::vector<std::optional<kernels::SelectionOptions>> out;
   for (size_t head = 0; head < value.size(); ++head) {
     auto selection = attention(value[head]);
     if (!selection) return base::within(fmt::format("head {}", head), selection.error());
-    all_dense = all_dense && !*selection;
-    out.push_back(*selection ? **selection : kernels::SelectionOptions::all());
+    out.push_back(*selection);
   }
-  return all_dense ? kernels::HeadSelections() : out;
+  return kernels::head_selections(out);
 }
 
 }  // namespace

@@ -267,11 +267,9 @@ void PagedAttention::choose(int64_t index) {
     const auto read = [&](int64_t tile) { chooser.readers[static_cast<size_t>(tile)] |= bit; };
     const auto choose_for = [&](int64_t head, const float* shares) {
       const SelectionOptions& options = selection_of(head);
-      if (position >= read_whole_below(options)) {
-        choose_tiles(options, chooser.selection, {shares, static_cast<size_t>(full)}, position, position, read);
-      } else {
-        for (int64_t tile = 0; tile < candidates(position); ++tile) read(tile);
-      }
+      if (position >= read_whole_below(options)) return choose_tiles(options, chooser.selection, {shares, static_cast<size_t>(full)}, position, position, read);
+      for (int64_t tile = 0; tile < candidates(position); ++tile) read(tile);
+      return 1.0f;
     };
     // The mean share over the heads.
     float* mean = chooser.estimates.data() + token * group_ * estimated;
@@ -281,10 +279,10 @@ void PagedAttention::choose(int64_t index) {
       for (int64_t i = 0; h > 0 && i < full; ++i) mean[i] += mean[h * estimated + i];
     }
     for (int64_t i = 0; i < full; ++i) mean[i] /= static_cast<float>(group_);
-    if (alike) choose_for(first_head, mean);
+    float kept = alike ? choose_for(first_head, mean) : full == 0 ? 1.0f : 0.0f;
     for (int64_t tile = candidates(position); tile <= position / kKeyTile; ++tile) read(tile);
-    float kept = full == 0 ? 1.0f : 0.0f;
-    for (int64_t i = 0; i < full; ++i) kept += (chooser.readers[static_cast<size_t>(i)] & bit) != 0 ? mean[i] : 0.0f;
+    // What unlike heads chose overlaps.
+    for (int64_t i = 0; !alike && i < full; ++i) kept += (chooser.readers[static_cast<size_t>(i)] & bit) != 0 ? mean[i] : 0.0f;
     chooser.mass[static_cast<size_t>(token)] = in_units(kept);
   }
   chooser.list.clear();

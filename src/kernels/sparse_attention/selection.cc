@@ -80,6 +80,13 @@ base::Result<std::optional<SelectionOptions>> selection_named(const std::string&
   return options;
 }
 
+HeadSelections head_selections(std::span<const std::optional<SelectionOptions>> heads) {
+  HeadSelections out;
+  if (std::none_of(heads.begin(), heads.end(), [](const auto& head) { return head.has_value(); })) return out;
+  for (const auto& head : heads) out.push_back(head.value_or(SelectionOptions::all()));
+  return out;
+}
+
 TileBudget budget_of(const SelectionOptions& o, int64_t tiles, int64_t always, float mass_of_always) {
   const int64_t rest = tiles - always;
   const auto count = [&](int64_t wanted) { return std::clamp<int64_t>(wanted - always, 0, rest); };

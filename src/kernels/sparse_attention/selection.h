@@ -28,6 +28,8 @@ struct SelectionOptions {
 };
 /// What the heads of a layer read: nothing where all read all keys, else one for all of them or one for each head of queries.
 using HeadSelections = std::vector<SelectionOptions>;
+/// Of one choice for all heads, or one for each; nullopt reads all.
+[[nodiscard]] HeadSelections head_selections(std::span<const std::optional<SelectionOptions>> heads);
 /// "dense" is nothing; "dsa" the defaults; "dsa:ratio=0.4", "dsa:top_k=2048" and "dsa:top_p=0.95" one of the modes. Errors: another text, a
 /// number outside its range.
 [[nodiscard]] base::Result<std::optional<SelectionOptions>> selection_named(const std::string& text);
