@@ -8,9 +8,11 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/bf16_product/bf16_product.h"
 #include "kernels/elementwise/tensor_rows.h"
 #include "kernels/sparse_attention/block_product.h"
 #include "kernels/sparse_attention/head_rows.h"
+#include "kernels/sparse_attention/key_panels.h"
 #include "kernels/sparse_attention/operators.h"
 #include "kernels/sparse_attention/row_selection.h"
 
@@ -22,11 +24,30 @@ constexpr int64_t kQueries = 48;  // of a tile: a multiple of the product's 6 ro
 struct Shape {
   int64_t batch, heads, kv_heads, queries, keys, dim, width;  // width: dim as the products need it
   explicit Shape(const at::Tensor& q, const at::Tensor& k)
-      : batch(q.size(0)), heads(q.size(1)), kv_heads(k.size(1)), queries(q.size(2)), keys(k.size(2)), dim(q.size(3)), width(round_up(dim, kProductLanes)) {}
+      : batch(q.size(0)), heads(q.size(1)), kv_heads(k.size(1)), queries(q.size(2)), keys(k.size(2)), dim(q.size(3)), width(round_up(dim, kPairDepth)) {}
   [[nodiscard]] int64_t group() const { return heads / kv_heads; }
   [[nodiscard]] int64_t blocks() const { return (queries + kQueries - 1) / kQueries; }
   [[nodiscard]] int64_t padded_keys() const { return round_up(keys, kPanel); }
+  [[nodiscard]] int64_t pair_rows() const { return round_up(keys, kPairDepth); }
+  [[nodiscard]] int64_t weight_row() const { return padded_keys() + kPairDepth; }  // of bf16 weights: rows 4 KiB apart would share sets of the caches
 };
+
+// All rows of x [batch, kv_heads, keys, dim] bf16 in pairs: [batch * kv_heads][width / 16][pair_rows / 2][16][2], zeros behind the last.
+std::vector<uint16_t> pairs_of(const at::Tensor& x, const Shape& s) {
+  const int64_t heads = s.batch * s.kv_heads, size = s.pair_rows() * s.width;
+  std::vector<uint16_t> pairs(static_cast<size_t>(heads * size));
+  at::parallel_for(0, heads, 1, [&](int64_t from, int64_t to) {
+    std::vector<uint16_t> rows(static_cast<size_t>(s.keys * s.width));
+    for (int64_t h = from; h < to; ++h) {
+      for (int64_t r = 0; r < s.keys; ++r) {
+        const uint16_t* row = data_of<uint16_t>(x) + (h * s.keys + r) * s.dim;
+        std::copy(row, row + s.dim, rows.data() + r * s.width);
+      }
+      pair_rows(rows.data(), s.keys, s.width, s.pair_rows(), pairs.data() + h * size);
+    }
+  });
+  return pairs;
+}
 
 // All rows of x [batch, kv_heads, keys, dim] in f32: [batch * kv_heads * keys, width].
 std::vector<float> plain_copy(const at::Tensor& x, const Shape& s) {
@@ -45,23 +66,20 @@ struct Tile {
   [[nodiscard]] int64_t seen_by(int64_t row, bool causal) const { return causal ? visible - (rows - 1 - row) : visible; }
 };
 
-// tile [rows, padded keys] = a [rows, width] times the panels of one key head.
-void scores(const float* a, const float* panels, const Shape& s, const Tile& tile, float* out) {
-  for (int64_t first = 0; first < tile.columns; first += kPanel) {
-    multiply({.a = a, .a_row = s.width, .b = panels + first * s.width, .b_row = kPanel, .c = out + first, .c_row = s.padded_keys(), .rows = tile.rows,
-              .depth = s.dim, .columns = std::min(kPanel, tile.columns - first)});
-  }
+// tile [rows, padded keys] = rows times the keys of one head.
+void scores(const ScoreRows& rows, const KeyPanels& keys, int64_t kv, const Tile& tile, float* out) {
+  keys.multiply(rows, tile.rows, kv, 0, tile.columns, out, keys.padded_keys());
 }
 
 // out [rows, width] = weights [rows, padded keys] times rows of one key head.
 void weighted(const float* weights, const float* rows, const Shape& s, const Tile& tile, float* out) {
-  multiply({.a = weights, .a_row = s.padded_keys(), .b = rows, .b_row = s.width, .c = out, .c_row = s.width, .rows = tile.rows, .depth = tile.visible,
+  multiply(BlockProduct{.a = weights, .a_row = s.padded_keys(), .b = rows, .b_row = s.width, .c = out, .c_row = s.width, .rows = tile.rows, .depth = tile.visible,
             .columns = s.width});
 }
 
 // gradient [keys, width] += weights transposed times a [rows, width].
 void gather(const float* weights, const float* a, const Shape& s, const Tile& tile, float* gradient) {
-  multiply({.a = weights, .a_row = 1, .a_depth = s.padded_keys(), .b = a, .b_row = s.width, .c = gradient, .c_row = s.width, .rows = tile.visible,
+  multiply(BlockProduct{.a = weights, .a_row = 1, .a_depth = s.padded_keys(), .b = a, .b_row = s.width, .c = gradient, .c_row = s.width, .rows = tile.visible,
             .depth = tile.rows, .columns = s.width, .add = true});
 }
 
@@ -80,50 +98,69 @@ KeptScores choose(const float* x, int64_t n, const RowFacts& facts, const Dynami
 class Forward {
  public:
   Forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionOptions& o, DynamicAttentionResult& result)
-      : q_(q), s_(q, k), o_(o), scale_(static_cast<float>(scale_of(o.scale, s_.dim))), keys_(panels_of(k, s_.width)), values_(plain_copy(v, s_)), result_(result) {}
+      : q_(q), s_(q, k), o_(o), scale_(static_cast<float>(scale_of(o.scale, s_.dim))), bf16_(q.scalar_type() == at::kBFloat16 && bf16_products_pay()), keys_(k), result_(result) {
+    if (bf16_) value_pairs_ = pairs_of(v, s_);
+    else values_ = plain_copy(v, s_);
+  }
 
   void run() {
     const int64_t blocks = s_.blocks();
     at::parallel_for(0, s_.batch * s_.heads * blocks, 1, [&](int64_t from, int64_t to) {
-      std::vector<float> tile(static_cast<size_t>(kQueries * s_.padded_keys())), a(static_cast<size_t>(kQueries * s_.width)), out(a.size()), weights;
-      for (int64_t t = from; t < to; ++t) {
-        one({s_, o_, t / blocks, from_both_ends(t % blocks, blocks)}, tile.data(), a.data(), out.data(), weights);
-      }
+      Buffers x;
+      x.scores.resize(static_cast<size_t>(kQueries * s_.padded_keys()));
+      x.out.resize(static_cast<size_t>(kQueries * s_.width));
+      if (bf16_) x.rounded.resize(static_cast<size_t>(kQueries * s_.weight_row()));
+      for (int64_t t = from; t < to; ++t) one({s_, o_, t / blocks, from_both_ends(t % blocks, blocks)}, x);
     });
   }
 
  private:
-  void one(const Tile& tile, float* x, float* a, float* out, std::vector<float>& weights) {
+  struct Buffers {
+    ScoreRows q;
+    std::vector<float> scores, out, mass;
+    std::vector<uint16_t> rounded;  // weights of bf16 values, [rows][weight_row]
+  };
+
+  void one(const Tile& tile, Buffers& x) {
     const int64_t kv = tile.head / s_.group(), at = tile.head * s_.queries + tile.first;
-    load_rows(q_, at, tile.rows, s_.width, a);
-    scores(a, keys_.data() + kv * s_.padded_keys() * s_.width, s_, tile, x);
+    keys_.load(q_, at, tile.rows, x.q);
+    scores(x.q, keys_, kv, tile, x.scores.data());
     float factor[kQueries];
-    for (int64_t r = 0; r < tile.rows; ++r) factor[r] = row(x + r * s_.padded_keys(), tile.seen_by(r, o_.causal), tile.columns, at + r, weights);
-    weighted(x, values_.data() + kv * s_.keys * s_.width, s_, tile, out);
-    for (int64_t r = 0; r < tile.rows; ++r) {
-      for (int64_t d = 0; d < s_.width; ++d) out[r * s_.width + d] = factor[r] == 0 ? 0 : out[r * s_.width + d] * factor[r];
+    for (int64_t r = 0; r < tile.rows; ++r) factor[r] = row(r, tile, at + r, x);
+    if (bf16_) {
+      multiply(Bf16Product{.a = x.rounded.data(), .a_row = s_.weight_row(), .b = value_pairs_.data() + kv * s_.pair_rows() * s_.width, .b_block = s_.pair_rows() * 16,
+                           .c = x.out.data(), .c_row = s_.width, .rows = tile.rows, .depth = round_up(tile.visible, kPairDepth), .columns = s_.width});
+    } else {
+      weighted(x.scores.data(), values_.data() + kv * s_.keys * s_.width, s_, tile, x.out.data());
     }
-    store_rows(out, s_.width, at, tile.rows, result_.out);
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      for (int64_t d = 0; d < s_.width; ++d) x.out[static_cast<size_t>(r * s_.width + d)] = factor[r] == 0 ? 0 : x.out[static_cast<size_t>(r * s_.width + d)] * factor[r];
+    }
+    store_rows(x.out.data(), s_.width, at, tile.rows, result_.out);
   }
 
-  // Scores become weights; returns what the weighted values are to be multiplied with.
-  float row(float* x, int64_t n, int64_t columns, int64_t index, std::vector<float>& weights) {
+  // Scores of row r become weights; returns what the weighted values are to be multiplied with.
+  float row(int64_t r, const Tile& tile, int64_t index, Buffers& buffers) {
+    float* x = buffers.scores.data() + r * s_.padded_keys();
+    uint16_t* rounded = bf16_ ? buffers.rounded.data() + r * s_.weight_row() : nullptr;
+    const int64_t n = tile.seen_by(r, o_.causal);
     const RowFacts facts = facts_of(x, n);
     KeptScores kept;
     float lse = std::numeric_limits<float>::quiet_NaN(), factor = lse;
+    int64_t weights = 0;
     if (facts.has_nan || facts.largest == std::numeric_limits<float>::infinity()) {
-      std::fill(x, x + columns, 0.0f);
     } else if (facts.largest == -std::numeric_limits<float>::infinity()) {
-      std::fill(x, x + columns, 0.0f);
       lse = facts.largest;
       factor = 0;
     } else {
-      kept = choose(x, n, facts, o_, scale_, weights);
-      const float sum = kept_exponentials(x, n, kept, facts.largest, scale_);
-      std::fill(x + n, x + columns, 0.0f);
+      kept = choose(x, n, facts, o_, scale_, buffers.mass);
+      const float sum = bf16_ ? kept_exponentials(x, rounded, n, kept, facts.largest, scale_) : kept_exponentials(x, n, kept, facts.largest, scale_);
+      weights = n;
       lse = facts.largest * scale_ + std::log(sum);
       factor = 1 / sum;
     }
+    if (bf16_) std::fill(rounded + weights, rounded + round_up(tile.visible, kPairDepth), uint16_t{0});
+    else std::fill(x + weights, x + tile.columns, 0.0f);
     data_of<float>(result_.rows.log_sum_exp)[index] = lse;
     data_of<float>(result_.rows.threshold)[index] = kept.threshold;
     data_of<int32_t>(result_.rows.equal_before)[index] = static_cast<int32_t>(kept.equal_before);
@@ -134,14 +171,17 @@ class Forward {
   Shape s_;
   const DynamicAttentionOptions& o_;
   float scale_;
-  std::vector<float> keys_, values_;
+  bool bf16_;
+  KeyPanels keys_;
+  std::vector<float> values_;
+  std::vector<uint16_t> value_pairs_;
   DynamicAttentionResult& result_;
 };
 
 struct Scratch {
-  std::vector<float> p, g, q, d, dq;
-  explicit Scratch(const Shape& s)
-      : p(static_cast<size_t>(kQueries * s.padded_keys())), g(p.size()), q(static_cast<size_t>(kQueries * s.width)), d(q.size()), dq(q.size()) {}
+  ScoreRows q, d;
+  std::vector<float> p, g, dq;
+  explicit Scratch(const Shape& s) : p(static_cast<size_t>(kQueries * s.padded_keys())), g(p.size()), dq(static_cast<size_t>(kQueries * s.width)) {}
 };
 
 // Each part sums the gradients of k and v over its blocks in order, then the parts are summed in order: threads change nothing.
@@ -149,8 +189,8 @@ class Backward {
  public:
   Backward(const at::Tensor& d_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionRows& rows,
            const DynamicAttentionOptions& o)
-      : d_out_(d_out), q_(q), s_(q, k), rows_(rows), o_(o), scale_(static_cast<float>(scale_of(o.scale, s_.dim))), key_panels_(panels_of(k, s_.width)),
-        value_panels_(panels_of(v, s_.width)), keys_(plain_copy(k, s_)) {}
+      : d_out_(d_out), q_(q), s_(q, k), rows_(rows), o_(o), scale_(static_cast<float>(scale_of(o.scale, s_.dim))), key_panels_(k), value_panels_(v),
+        keys_(plain_copy(k, s_)) {}
 
   void run(DynamicAttentionGradients& out) {
     const int64_t heads = s_.batch * s_.kv_heads, parts = std::clamp<int64_t>(kGradientParts / s_.kv_heads, 1, s_.group() * s_.blocks()), size = s_.keys * s_.width;
@@ -170,14 +210,14 @@ class Backward {
 
  private:
   void one(const Tile& tile, int64_t kv, Scratch& x, float* dk, float* dv, const at::Tensor& dq) {
-    const int64_t at = tile.head * s_.queries + tile.first, panels = kv * s_.padded_keys() * s_.width, stride = s_.padded_keys();
-    load_rows(q_, at, tile.rows, s_.width, x.q.data());
-    load_rows(d_out_, at, tile.rows, s_.width, x.d.data());
-    scores(x.q.data(), key_panels_.data() + panels, s_, tile, x.p.data());
-    scores(x.d.data(), value_panels_.data() + panels, s_, tile, x.g.data());
+    const int64_t at = tile.head * s_.queries + tile.first, stride = s_.padded_keys();
+    key_panels_.load(q_, at, tile.rows, x.q);
+    value_panels_.load(d_out_, at, tile.rows, x.d);
+    scores(x.q, key_panels_, kv, tile, x.p.data());
+    scores(x.d, value_panels_, kv, tile, x.g.data());
     for (int64_t r = 0; r < tile.rows; ++r) row(x.p.data() + r * stride, x.g.data() + r * stride, tile.seen_by(r, o_.causal), tile.columns, at + r);
-    gather(x.p.data(), x.d.data(), s_, tile, dv);
-    gather(x.g.data(), x.q.data(), s_, tile, dk);
+    gather(x.p.data(), x.d.f32.data(), s_, tile, dv);
+    gather(x.g.data(), x.q.f32.data(), s_, tile, dk);
     weighted(x.g.data(), keys_.data() + kv * s_.keys * s_.width, s_, tile, x.dq.data());
     store_rows(x.dq.data(), s_.width, at, tile.rows, dq);
   }
@@ -203,7 +243,8 @@ class Backward {
   const DynamicAttentionRows& rows_;
   const DynamicAttentionOptions& o_;
   float scale_;
-  std::vector<float> key_panels_, value_panels_, keys_;
+  KeyPanels key_panels_, value_panels_;
+  std::vector<float> keys_;
 };
 
 }  // namespace

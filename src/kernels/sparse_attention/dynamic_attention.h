@@ -33,8 +33,9 @@ struct DynamicAttentionGradients {
 };
 
 /// q: [batch, heads, queries, dim] f32|bf16; k, v: [batch, kv_heads, keys, dim], same type; heads / kv_heads queries share a key head. Any
-/// strides. Arithmetic is in f32. Equal scores go to the lower index. A row with a NaN or +infinite score among its visible ones is NaN; a row
-/// whose scores are all -infinite is 0. A key that is left out counts as 0 * v, so v must be finite.
+/// strides. Sums are in f32; the weights of bf16 inputs are rounded to bf16 where bf16_products_pay(). Equal scores go to the lower index. A row
+/// with a NaN or +infinite score among its visible ones is NaN; a row whose scores are all -infinite is 0. A key that is left out counts as 0 * v,
+/// so v must be finite.
 /// The result does not depend on the number of threads, nor on the rest of the batch. Another device than the CPU uses libtorch's operators.
 /// Throws c10::Error where shapes, types or devices disagree, a dimension is 0, or an option lies outside its range.
 DynamicAttentionResult dynamic_sparse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionOptions& options = {});

@@ -6,24 +6,9 @@
 
 #include "kernels/elementwise/tensor_rows.h"
 #include "kernels/simd.h"
-#include "kernels/sparse_attention/block_product.h"
+#include "kernels/sparse_attention/key_panels.h"
 
 namespace deepseek::kernels {
-
-std::vector<float> panels_of(const at::Tensor& x, int64_t width) {
-  const int64_t keys = x.size(-2), heads = x.numel() / (keys * x.size(-1)), panels = (keys + kPanel - 1) / kPanel, size = width * kPanel;
-  std::vector<float> copy(static_cast<size_t>(heads * panels * size));
-  at::parallel_for(0, heads * panels, 1, [&](int64_t from, int64_t to) {
-    std::vector<float> rows(static_cast<size_t>(size));
-    for (int64_t p = from; p < to; ++p) {
-      const int64_t first = p % panels * kPanel, count = std::min(kPanel, keys - first);
-      load_rows(x, p / panels * keys + first, count, width, rows.data());
-      std::fill(rows.begin() + count * width, rows.end(), 0.0f);
-      transpose(rows.data(), width, kPanel, width, copy.data() + p * size, kPanel);
-    }
-  });
-  return copy;
-}
 
 void store_sum_of_parts(std::vector<float>& sums, int64_t parts, int64_t width, const at::Tensor& into) {
   const int64_t keys = into.size(-2), heads = into.numel() / (keys * into.size(-1)), size = keys * width;

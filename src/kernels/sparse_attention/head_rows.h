@@ -9,18 +9,13 @@
 
 namespace deepseek::kernels {
 
-constexpr int64_t kPanel = 64;           // keys side by side in a panel
-constexpr int64_t kGradientParts = 8;    // of a backward pass for each batch, so that few key heads occupy many threads too
-
-/// x [..., keys, dim], contiguous, in f32 and transposed in panels of kPanel keys: [..., panels, width, kPanel], zeros behind dim and behind the
-/// last key.
-[[nodiscard]] std::vector<float> panels_of(const at::Tensor& x, int64_t width);
+constexpr int64_t kGradientParts = 8;  // of a backward pass for each batch, so that few key heads occupy many threads too
 
 /// sums: [heads, parts, keys, width] f32. Adds the parts of each head in order, so that threads change nothing, and writes them, rounded, into
 /// `into`, whose rows are [heads * keys]. sums is overwritten.
 void store_sum_of_parts(std::vector<float>& sums, int64_t parts, int64_t width, const at::Tensor& into);
 
-/// row[s] = sum over heads of weights[j] * relu(tile[j][s]), s < kPanel; NaN stays. Source: DeepSeek-V3.2-Exp, equation 1.
+/// row[s] = sum over heads of weights[j] * relu(tile[j][s]), s < kPanel (key_panels.h); NaN stays. Source: DeepSeek-V3.2-Exp, equation 1.
 void weighted_relu(const float* tile, const float* weights, int64_t heads, float* row);
 
 /// Block i of `blocks` from both ends in turn: under a causal mask late blocks cost more, and each thread gets neighbours.

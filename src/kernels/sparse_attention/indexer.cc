@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "kernels/elementwise/tensor_rows.h"
-#include "kernels/sparse_attention/block_product.h"
 #include "kernels/sparse_attention/head_rows.h"
+#include "kernels/sparse_attention/key_panels.h"
 #include "kernels/sparse_attention/operators.h"
 #include "kernels/sparse_attention/row_selection.h"
 
@@ -24,12 +24,10 @@ constexpr int64_t kQueries = 6;   // of a block: its rows of scores for 32,768 k
 constexpr float kLargest = std::numeric_limits<float>::max();
 
 struct Shape {
-  int64_t batch, queries, heads, dim, keys, width;
+  int64_t batch, queries, heads, keys;
   Shape(const at::Tensor& q, const at::Tensor& k)
-      : batch(q.size(0)), queries(q.size(1)), heads(q.size(2)), dim(q.size(3)), keys(k.size(1)), width(round_up(dim, kProductLanes)) {}
+      : batch(q.size(0)), queries(q.size(1)), heads(q.size(2)), keys(k.size(1)) {}
   [[nodiscard]] int64_t blocks() const { return (queries + kQueries - 1) / kQueries; }
-  [[nodiscard]] int64_t panels() const { return (keys + kPanel - 1) / kPanel; }
-  [[nodiscard]] int64_t panel_size() const { return width * kPanel; }
 };
 
 KeptScores choose(float* x, int64_t n, const IndexerOptions& o, std::vector<float>& weights) {
@@ -82,23 +80,22 @@ at::Tensor select_keys(const at::Tensor& q_in, const at::Tensor& k_in, const at:
   const Shape s(q, k);
   const int64_t width = std::min(s.keys, o.mode == Mode::kTopK ? static_cast<int64_t>(o.value) : o.most);
   at::Tensor out = at::empty({s.batch, s.queries, width}, q.options().dtype(at::kInt));
-  const std::vector<float> panels = panels_of(k, s.width);
+  const KeyPanels panels(k);
   at::parallel_for(0, s.batch * s.blocks(), 1, [&](int64_t from, int64_t to) {
-    std::vector<float> a(static_cast<size_t>(kQueries * s.heads * s.width)), tile(static_cast<size_t>(kQueries * s.heads * kPanel));
-    std::vector<float> rows(static_cast<size_t>(kQueries * s.panels() * kPanel)), mass;
+    ScoreRows a;
+    std::vector<float> tile(static_cast<size_t>(kQueries * s.heads * kPanel)), rows(static_cast<size_t>(kQueries * panels.padded_keys())), mass;
     for (int64_t t = from; t < to; ++t) {
       const int64_t batch = t / s.blocks(), first = from_both_ends(t % s.blocks(), s.blocks()) * kQueries, count = std::min(kQueries, s.queries - first), at = batch * s.queries + first;
       const auto visible = [&](int64_t query) { return o.causal ? s.keys - s.queries + first + query + 1 : s.keys; };
-      load_rows(q, at * s.heads, count * s.heads, s.width, a.data());
+      panels.load(q, at * s.heads, count * s.heads, a);
       for (int64_t p = 0; p * kPanel < visible(count - 1); ++p) {
-        multiply({.a = a.data(), .a_row = s.width, .b = panels.data() + (batch * s.panels() + p) * s.panel_size(), .b_row = kPanel, .c = tile.data(), .c_row = kPanel,
-                  .rows = count * s.heads, .depth = s.dim, .columns = kPanel});
+        panels.multiply(a, count * s.heads, batch, p, kPanel, tile.data(), kPanel);
         for (int64_t query = 0; query < count; ++query) {
-          weighted_relu(tile.data() + query * s.heads * kPanel, data_of<float>(weights) + (at + query) * s.heads, s.heads, rows.data() + (query * s.panels() + p) * kPanel);
+          weighted_relu(tile.data() + query * s.heads * kPanel, data_of<float>(weights) + (at + query) * s.heads, s.heads, rows.data() + (query * panels.panels() + p) * kPanel);
         }
       }
       for (int64_t query = 0; query < count; ++query) {
-        float* x = rows.data() + query * s.panels() * kPanel;
+        float* x = rows.data() + query * panels.padded_keys();
         const int64_t n = visible(query);
         write_kept(x, n, choose(x, n, o, mass), data_of<int32_t>(out) + (at + query) * width, width);
       }

@@ -14,6 +14,7 @@
 #include "kernels/sparse_attention/block_product.h"
 #include "kernels/sparse_attention/head_rows.h"
 #include "kernels/sparse_attention/indexer.h"
+#include "kernels/sparse_attention/key_panels.h"
 #include "kernels/sparse_attention/operators.h"
 #include "kernels/sparse_attention/row_selection.h"
 
@@ -63,21 +64,21 @@ float kept_mass(const float* x, const float* p, int64_t n, int64_t count) {
 }
 
 struct Shape {
-  int64_t batch, queries, keys, heads, kv_heads, dim, width, index_heads, index_dim, index_width;
+  int64_t batch, queries, keys, heads, kv_heads, index_heads;
   explicit Shape(const IndexerLossInputs& in)
-      : batch(in.q.size(0)), queries(in.q.size(2)), keys(in.k.size(2)), heads(in.q.size(1)), kv_heads(in.k.size(1)), dim(in.q.size(3)), width(round_up(dim, kProductLanes)),
-        index_heads(in.index_q.size(2)), index_dim(in.index_q.size(3)), index_width(round_up(index_dim, kProductLanes)) {}
+      : batch(in.q.size(0)), queries(in.q.size(2)), keys(in.k.size(2)), heads(in.q.size(1)), kv_heads(in.k.size(1)),
+        index_heads(in.index_q.size(2)) {}
   [[nodiscard]] int64_t panels() const { return (keys + kPanel - 1) / kPanel; }
   [[nodiscard]] int64_t columns() const { return panels() * kPanel; }
   [[nodiscard]] int64_t blocks() const { return (queries + kQueries - 1) / kQueries; }
 };
 
 struct Scratch {
-  std::vector<float> q, scores, p, index_q, tile, index_scores, listed, d_index_q;
-  explicit Scratch(const Shape& s)
-      : q(static_cast<size_t>(kQueries * s.width)), scores(static_cast<size_t>(kQueries * s.columns())), p(scores.size()),
-        index_q(static_cast<size_t>(kQueries * s.index_heads * s.index_width)), tile(static_cast<size_t>(kQueries * s.index_heads * kPanel)), index_scores(scores.size()),
-        d_index_q(index_q.size()) {}
+  ScoreRows q, index_q;
+  std::vector<float> scores, p, tile, index_scores, listed, d_index_q;
+  Scratch(const Shape& s, int64_t index_width)
+      : scores(static_cast<size_t>(kQueries * s.columns())), p(scores.size()), tile(static_cast<size_t>(kQueries * s.index_heads * kPanel)), index_scores(scores.size()),
+        d_index_q(static_cast<size_t>(kQueries * s.index_heads * index_width)) {}
 };
 
 // Queries that one thread works on together.
@@ -88,17 +89,17 @@ struct Block {
 class Loss {
  public:
   Loss(const IndexerLossInputs& in, const IndexerLossOptions& o, IndexerLossResult& out)
-      : in_(in), o_(o), out_(out), s_(in), panels_(panels_of(in.k, s_.width)), index_panels_(panels_of(in.index_k, s_.index_width)),
-        index_rows_(static_cast<size_t>(s_.batch * s_.columns() * s_.index_width)) {
-    for (int64_t b = 0; b < s_.batch; ++b) load_rows(in.index_k, b * s_.keys, s_.keys, s_.index_width, index_rows_.data() + b * s_.columns() * s_.index_width);
+      : in_(in), o_(o), out_(out), s_(in), panels_(in.k), index_panels_(in.index_k), index_width_(index_panels_.width()),
+        index_rows_(static_cast<size_t>(s_.batch * s_.columns() * index_width_)) {
+    for (int64_t b = 0; b < s_.batch; ++b) load_rows(in.index_k, b * s_.keys, s_.keys, index_width_, index_rows_.data() + b * s_.columns() * index_width_);
   }
 
   // Each part sums the gradient of index_k over its blocks in order, then the parts are summed in order: threads change nothing.
   void run() {
-    const int64_t parts = std::min(kGradientParts, s_.blocks()), size = s_.keys * s_.index_width;
+    const int64_t parts = std::min(kGradientParts, s_.blocks()), size = s_.keys * index_width_;
     std::vector<float> dk(o_.gradients ? static_cast<size_t>(s_.batch * parts * size) : 0);
     at::parallel_for(0, s_.batch * parts, 1, [&](int64_t from, int64_t to) {
-      Scratch x(s_);
+      Scratch x(s_, index_width_);
       for (int64_t i = from; i < to; ++i) {
         for (int64_t block = i % parts; block < s_.blocks(); block += parts) {
           const int64_t batch = i / parts, first = block * kQueries;
@@ -106,7 +107,7 @@ class Loss {
         }
       }
     });
-    if (o_.gradients) store_sum_of_parts(dk, parts, s_.index_width, out_.d_index_k);
+    if (o_.gradients) store_sum_of_parts(dk, parts, index_width_, out_.d_index_k);
   }
 
  private:
@@ -114,7 +115,7 @@ class Loss {
 
   void one(const Block& b, Scratch& x, float* dk) const {
     target(b, x);
-    load_rows(in_.index_q, b.row * s_.index_heads, b.count * s_.index_heads, s_.index_width, x.index_q.data());
+    index_panels_.load(in_.index_q, b.row * s_.index_heads, b.count * s_.index_heads, x.index_q);
     for (int64_t panel = 0; panel * kPanel < visible(b, b.count - 1); ++panel) {
       index_tile(b, panel, x);
       for (int64_t query = 0; query < b.count; ++query) {
@@ -129,11 +130,10 @@ class Loss {
   void target(const Block& b, Scratch& x) const {
     std::fill(x.p.begin(), x.p.end(), 0.0f);
     for (int64_t h = 0; h < s_.heads; ++h) {
-      load_rows(in_.q, (b.batch * s_.heads + h) * s_.queries + b.first, b.count, s_.width, x.q.data());
+      panels_.load(in_.q, (b.batch * s_.heads + h) * s_.queries + b.first, b.count, x.q);
       const int64_t kv_head = b.batch * s_.kv_heads + h / (s_.heads / s_.kv_heads);
       for (int64_t panel = 0; panel * kPanel < visible(b, b.count - 1); ++panel) {
-        multiply({.a = x.q.data(), .a_row = s_.width, .b = panels_.data() + (kv_head * s_.panels() + panel) * s_.width * kPanel, .b_row = kPanel,
-                  .c = x.scores.data() + panel * kPanel, .c_row = s_.columns(), .rows = b.count, .depth = s_.dim, .columns = kPanel});
+        panels_.multiply(x.q, b.count, kv_head, panel, kPanel, x.scores.data() + panel * kPanel, s_.columns());
       }
       for (int64_t query = 0; query < b.count; ++query) {
         float* scores = x.scores.data() + query * s_.columns();
@@ -147,8 +147,7 @@ class Loss {
   }
 
   void index_tile(const Block& b, int64_t panel, Scratch& x) const {
-    multiply({.a = x.index_q.data(), .a_row = s_.index_width, .b = index_panels_.data() + (b.batch * s_.panels() + panel) * s_.index_width * kPanel, .b_row = kPanel,
-              .c = x.tile.data(), .c_row = kPanel, .rows = b.count * s_.index_heads, .depth = s_.index_dim, .columns = kPanel});
+    index_panels_.multiply(x.index_q, b.count * s_.index_heads, b.batch, panel, kPanel, x.tile.data(), kPanel);
   }
 
   // Loss and masses of a query; its index scores become their gradient, 0 up to the end of the row's panels.
@@ -181,13 +180,13 @@ class Loss {
         const int64_t query = r / s_.index_heads;
         dw[r] += head_gradient(x.index_scores.data() + query * s_.columns() + panel * kPanel, weights(b, 0)[r], x.tile.data() + r * kPanel);
       }
-      const float* keys = index_rows_.data() + (b.batch * s_.columns() + panel * kPanel) * s_.index_width;
-      multiply({.a = x.tile.data(), .a_row = kPanel, .b = keys, .b_row = s_.index_width, .c = x.d_index_q.data(), .c_row = s_.index_width, .rows = rows, .depth = kPanel,
-                .columns = s_.index_width, .add = true});
-      multiply({.a = x.tile.data(), .a_row = 1, .a_depth = kPanel, .b = x.index_q.data(), .b_row = s_.index_width, .c = dk + panel * kPanel * s_.index_width,
-                .c_row = s_.index_width, .rows = std::min(kPanel, s_.keys - panel * kPanel), .depth = rows, .columns = s_.index_width, .add = true});
+      const float* keys = index_rows_.data() + (b.batch * s_.columns() + panel * kPanel) * index_width_;
+      multiply(BlockProduct{.a = x.tile.data(), .a_row = kPanel, .b = keys, .b_row = index_width_, .c = x.d_index_q.data(), .c_row = index_width_, .rows = rows, .depth = kPanel,
+                .columns = index_width_, .add = true});
+      multiply(BlockProduct{.a = x.tile.data(), .a_row = 1, .a_depth = kPanel, .b = x.index_q.f32.data(), .b_row = index_width_, .c = dk + panel * kPanel * index_width_,
+                .c_row = index_width_, .rows = std::min(kPanel, s_.keys - panel * kPanel), .depth = rows, .columns = index_width_, .add = true});
     }
-    store_rows(x.d_index_q.data(), s_.index_width, b.row * s_.index_heads, rows, out_.d_index_q);
+    store_rows(x.d_index_q.data(), index_width_, b.row * s_.index_heads, rows, out_.d_index_q);
   }
 
   [[nodiscard]] const float* weights(const Block& b, int64_t query) const { return data_of<float>(in_.index_weights) + (b.row + query) * s_.index_heads; }
@@ -214,7 +213,9 @@ class Loss {
   const IndexerLossOptions& o_;
   IndexerLossResult& out_;
   Shape s_;
-  std::vector<float> panels_, index_panels_, index_rows_;
+  KeyPanels panels_, index_panels_;
+  int64_t index_width_;
+  std::vector<float> index_rows_;
 };
 
 void check(const IndexerLossInputs& in, const IndexerLossOptions& o) {

@@ -30,40 +30,75 @@ DEEPSEEK_VECTOR_CLONES float mass_from(const float* x, const float* weights, flo
   return sum;
 }
 
-// exp of what is kept; below e^-87 fast_exp would stay above 0.
+// Below e^-87 fast_exp would stay above 0.
+constexpr float kSmallestPower = -87.0f;
+
 inline float weight_of(float x, float shift, float scale) {
   const float power = (x - shift) * scale;
   const float e = fast_exp(power);
-  return power < -87.0f ? 0.0f : e;
+  return power < kSmallestPower ? 0.0f : e;
 }
 
-template <bool kEqual>
-inline float kept_part(float* x, int64_t n, float threshold, float shift, float scale) {
+// A finite float, rounded to the nearest bf16, ties to even.
+inline uint16_t bf16_of_finite(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+inline void put(float value, float* to) { *to = value; }
+inline void put(float value, uint16_t* to) { *to = bf16_of_finite(value); }
+
+// The threshold leaves out what would need fast_exp's lower end; x <= shift spares the upper one. `to` may be x.
+template <bool kEqual, typename T>
+inline float kept_part(const float* x, T* to, int64_t n, float threshold, float shift, float scale) {
   float lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
+    float weights[kLanes];
     for (int64_t j = 0; j < kLanes; ++j) {
-      const float value = x[i + j], e = weight_of(value, shift, scale);
-      const float kept = (kEqual ? value >= threshold : value > threshold) ? e : 0.0f;
-      x[i + j] = kept;
-      lanes[j] += kept;
+      const float value = x[i + j], e = exp_within((value - shift) * scale);
+      weights[j] = (kEqual ? value >= threshold : value > threshold) ? e : 0.0f;
+    }
+    for (int64_t j = 0; j < kLanes; ++j) {
+      put(weights[j], to + i + j);
+      lanes[j] += weights[j];
     }
   }
   float sum = 0;
   for (; i < n; ++i) {
-    x[i] = (kEqual ? x[i] >= threshold : x[i] > threshold) ? weight_of(x[i], shift, scale) : 0.0f;
-    sum += x[i];
+    const float kept = (kEqual ? x[i] >= threshold : x[i] > threshold) ? exp_within((x[i] - shift) * scale) : 0.0f;
+    put(kept, to + i);
+    sum += kept;
   }
   for (const float lane : lanes) sum += lane;
   return sum;
 }
 
-DEEPSEEK_VECTOR_CLONES float kept_up_to(float* x, int64_t n, float threshold, float shift, float scale) {
-  return kept_part<true>(x, n, threshold, shift, scale);
+DEEPSEEK_VECTOR_CLONES float kept_up_to(const float* x, float* to, int64_t n, float threshold, float shift, float scale) {
+  return kept_part<true>(x, to, n, threshold, shift, scale);
 }
-DEEPSEEK_VECTOR_CLONES float kept_above(float* x, int64_t n, float threshold, float shift, float scale) {
-  return kept_part<false>(x, n, threshold, shift, scale);
+DEEPSEEK_VECTOR_CLONES float kept_above(const float* x, float* to, int64_t n, float threshold, float shift, float scale) {
+  return kept_part<false>(x, to, n, threshold, shift, scale);
 }
+DEEPSEEK_VECTOR_CLONES float rounded_up_to(const float* x, uint16_t* to, int64_t n, float threshold, float shift, float scale) {
+  return kept_part<true>(x, to, n, threshold, shift, scale);
+}
+DEEPSEEK_VECTOR_CLONES float rounded_above(const float* x, uint16_t* to, int64_t n, float threshold, float shift, float scale) {
+  return kept_part<false>(x, to, n, threshold, shift, scale);
+}
+
+// Where the two rules of a selection meet, and its threshold, raised over what would be nothing.
+struct KeptParts {
+  int64_t equal;
+  float threshold;
+  KeptParts(int64_t n, const KeptScores& kept, float shift, float scale)
+      : equal(std::clamp<int64_t>(kept.equal_before, 0, n)), threshold(kept.threshold) {
+    float least = shift + kSmallestPower / scale;
+    while ((least - shift) * scale < kSmallestPower) least = std::nextafter(least, kInfinity);  // of a large shift the sum was rounded down
+    if (least <= threshold) return;
+    threshold = least;
+    equal = n;
+  }
+};
 
 // Whole numbers in the order of the floats.
 int64_t order_of(float x) {
@@ -196,7 +231,9 @@ DEEPSEEK_VECTOR_CLONES float exponentials(const float* x, float shift, float sca
   float lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) lanes[j] += out[i + j] = weight_of(x[i + j], shift, scale);
+    float weights[kLanes];
+    for (int64_t j = 0; j < kLanes; ++j) weights[j] = weight_of(x[i + j], shift, scale);
+    for (int64_t j = 0; j < kLanes; ++j) lanes[j] += out[i + j] = weights[j];
   }
   float sum = 0;
   for (; i < n; ++i) sum += out[i] = weight_of(x[i], shift, scale);
@@ -205,9 +242,15 @@ DEEPSEEK_VECTOR_CLONES float exponentials(const float* x, float shift, float sca
 }
 
 float kept_exponentials(float* x, int64_t n, const KeptScores& kept, float shift, float scale) {
-  const int64_t equal = std::clamp<int64_t>(kept.equal_before, 0, n);
-  const float before = kept_up_to(x, equal, kept.threshold, shift, scale);
-  return before + kept_above(x + equal, n - equal, kept.threshold, shift, scale);
+  const KeptParts parts(n, kept, shift, scale);
+  const float before = kept_up_to(x, x, parts.equal, parts.threshold, shift, scale);
+  return before + kept_above(x + parts.equal, x + parts.equal, n - parts.equal, parts.threshold, shift, scale);
+}
+
+float kept_exponentials(const float* x, uint16_t* rounded, int64_t n, const KeptScores& kept, float shift, float scale) {
+  const KeptParts parts(n, kept, shift, scale);
+  const float before = rounded_up_to(x, rounded, parts.equal, parts.threshold, shift, scale);
+  return before + rounded_above(x + parts.equal, rounded + parts.equal, n - parts.equal, parts.threshold, shift, scale);
 }
 
 DEEPSEEK_VECTOR_CLONES void score_gradient(const float* p, float mean, float scale, float* g, int64_t n) {

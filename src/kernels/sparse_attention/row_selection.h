@@ -29,6 +29,8 @@ struct RowFacts {
 float exponentials(const float* x, float shift, float scale, float* out, int64_t n);
 /// x[i] = exp((x[i] - shift) * scale) where kept, else 0. Returns their sum.
 float kept_exponentials(float* x, int64_t n, const KeptScores& kept, float shift, float scale);
+/// The same weights rounded to bf16; the sum is of those before rounding.
+float kept_exponentials(const float* x, uint16_t* rounded, int64_t n, const KeptScores& kept, float shift, float scale);
 /// g[i] = scale * p[i] * (g[i] - mean): from the gradient of probabilities p to that of the scores.
 void score_gradient(const float* p, float mean, float scale, float* g, int64_t n);
 
