@@ -67,7 +67,7 @@ def main():
         print(f"warm-up, {args.steps} steps of {args.length} tokens in {out['seconds'] / 60:.1f} min: of the attention on the best {args.top_k[0]} keys {100 * out['best_recall']:.1f}%, "
               f"untrained {100 * out['base_recall']:.1f}%", flush=True)
         out = train(args, texts, "sparse", args.steps, "5e-4", sparse, "--init_adapter", warm)
-        print(f"sparse, {args.steps} steps in {out['seconds'] / 60:.1f} min: {100 * out['best_recall']:.1f}%", flush=True)
+        print(f"sparse, {args.steps} steps in {out['seconds'] / 60:.1f} min: held-out loss {out['base_loss']:.3f}, then {out['best_loss']:.3f}", flush=True)
         found = {}
         for kind, adapter in (("dense", []), ("tiles", []), ("untrained indexers", ["--adapter", untrained]), ("indexers", ["--adapter", warm]), ("sparse stage", ["--adapter", sparse])):
             for attention in ["dense"] if kind == "dense" else [f"dsa:top_k={k}" for k in args.top_k]:

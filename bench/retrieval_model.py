@@ -1,8 +1,8 @@
 """A small Llama that is trained here to look up values over a long context, and texts of its task.
 
     python bench/retrieval_model.py --output DIR [--length 4096]
-A text is words of noise with pairs of a key and its value strewn in, each key once; at the end `? key` asks for the value. 3 layers of 4 heads of 32.
-The training goes from short texts to long ones, each length until nearly all answers are right.
+A text is words of noise with pairs of a key and its value strewn in, each key once; at the end `? key` asks for the value. 2 layers of 4 heads of 32.
+The training goes from texts that repeat themselves to the questions, and from short ones to long ones, each until nearly all answers are right.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-KEYS, VALUES, NOISE = 1024, 128, 128
+KEYS, VALUES, NOISE = 256, 64, 64
 BOS, EOS, ASK = 0, 1, 2
 FIRST_KEY = 3
 FIRST_VALUE = FIRST_KEY + KEYS
@@ -25,15 +25,22 @@ WORDS = ["<bos>", "<eos>", "?", *(f"k{i}" for i in range(KEYS)), *(f"v{i}" for i
 def sample(length, questions, draw):
     """Ids [length], and where the answers stand [questions]."""
     body = length - 1 - 3 * questions
-    pairs = min(KEYS, body // 8)
+    pairs = min(KEYS, body // 4 if length < 128 else body // 8)
     keys = FIRST_KEY + torch.randperm(KEYS, generator=draw)[:pairs]
     values = FIRST_VALUE + torch.randint(VALUES, (pairs,), generator=draw)
     text = FIRST_NOISE + torch.randint(NOISE, (body,), generator=draw)
     at = 2 * torch.randperm(body // 2, generator=draw)[:pairs] + torch.randint(2, (1,), generator=draw) * (body % 2)
     text[at], text[at + 1] = keys, values
-    asked = torch.randperm(pairs, generator=draw)[:questions]
+    asked = torch.randint(pairs, (questions,), generator=draw)
     asking = torch.stack([torch.full((questions,), ASK), keys[asked], values[asked]], 1).flatten()
     return torch.cat([torch.tensor([BOS]), text, asking]), torch.arange(length - 3 * questions + 2, length, 3)
+
+
+def repeat(length, _, draw):
+    """A text that ends with a part of itself, which began anywhere: the shortest way to looking up what followed."""
+    part, begin = length // 3, torch.randint(length // 3 + 1, (1,), generator=draw).item()
+    text = torch.randint(FIRST_KEY, len(WORDS), (length - part,), generator=draw)
+    return torch.cat([text, text[begin : begin + part]]), torch.arange(length - part + 1, length)
 
 
 def words_of(ids):
@@ -43,15 +50,15 @@ def words_of(ids):
 def new_model(length):
     return transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
-            vocab_size=len(WORDS), hidden_size=128, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4, head_dim=32,
-            max_position_embeddings=length, rope_theta=100000.0, tie_word_embeddings=True, bos_token_id=BOS, eos_token_id=EOS, attn_implementation="sdpa"))
+            vocab_size=len(WORDS), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, head_dim=32,
+            max_position_embeddings=length, rope_theta=100000.0, tie_word_embeddings=True, initializer_range=0.09, bos_token_id=BOS, eos_token_id=EOS, attn_implementation="sdpa"))
 
 
-def train(model, length, batch, steps, rate, draw, enough=0.99):
+def train(model, text, length, batch, steps, rate, draw, enough=0.99):
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    questions, right, begin = min(64, length // 16), 0.0, time.perf_counter()
+    questions, right, begin = min(64, length // 6), 0.0, time.perf_counter()
     for step in range(1, steps + 1):
-        drawn = [sample(length, questions, draw) for _ in range(batch)]
+        drawn = [text(length, questions, draw) for _ in range(batch)]
         ids, at = torch.stack([d[0] for d in drawn]), drawn[0][1]
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, step / 50)
@@ -64,10 +71,10 @@ def train(model, length, batch, steps, rate, draw, enough=0.99):
         optimizer.step()
         right = 0.95 * right + 0.05 * (logits.argmax(-1) == wanted).float().mean().item()
         if step % 200 == 0:
-            print(f"  {length} tokens, step {step}: loss {loss.item():.3f}, {100 * right:.1f}% right, {time.perf_counter() - begin:.0f} s", flush=True)
+            print(f"  {text.__name__}, {length} tokens, step {step}: loss {loss.item():.3f}, {100 * right:.1f}% right, {time.perf_counter() - begin:.0f} s", flush=True)
         if step >= 60 and right > enough:
             break
-    print(f"  {length} tokens: {100 * right:.1f}% right after {step} steps, {time.perf_counter() - begin:.0f} s", flush=True)
+    print(f"  {text.__name__}, {length} tokens: {100 * right:.1f}% right after {step} steps, {time.perf_counter() - begin:.0f} s", flush=True)
     return right
 
 
@@ -85,8 +92,9 @@ def make(folder, length=4096, seed=0):
     torch.manual_seed(seed)
     draw = torch.Generator().manual_seed(seed + 1)
     model = new_model(2 * length)
-    for size, batch, steps, rate in ((64, 64, 6000, 1e-3), (256, 32, 2000, 1e-3), (1024, 8, 1000, 5e-4), (length, 2, 400, 3e-4)):
-        right = train(model, min(size, length), batch, steps, rate, draw)
+    stages = ((repeat, 64, 64, 4000, 3e-3), (sample, 64, 64, 1000, 2e-3), (sample, 256, 16, 1000, 1e-3), (sample, 1024, 4, 1000, 1e-3), (sample, length, 1, 400, 5e-4))
+    for text, size, batch, steps, rate in stages:
+        right = train(model, text, min(size, length), batch, steps, rate, draw)
     save(model, folder)
     return right
 

@@ -1,0 +1,163 @@
+#include "explain/exact.h"
+
+#include <bit>
+#include <cmath>
+
+namespace deepseek::explain {
+namespace {
+
+int players_of(std::span<const double> table) { return std::countr_zero(table.size()); }
+
+// size! (n - size - 1)! / n!
+double shapley_weight(int size, int n) { return std::exp(std::lgamma(size + 1.0) + std::lgamma(static_cast<double>(n - size)) - std::lgamma(n + 1.0)); }
+
+std::vector<double> shapley_weights(int n) {
+  std::vector<double> weights(static_cast<size_t>(n));
+  for (int size = 0; size < n; ++size) weights[static_cast<size_t>(size)] = shapley_weight(size, n);
+  return weights;
+}
+
+double choose(int n, int k) {
+  if (k < 0 || k > n) return 0;
+  double result = 1;
+  for (int i = 1; i <= k; ++i) result = result * (n - k + i) / i;
+  return result;
+}
+
+// a(S) with v(S) = sum of a(T) over T within S.
+std::vector<double> dividends(std::span<const double> table) {
+  std::vector<double> a(table.begin(), table.end());
+  for (size_t bit = 1; bit < a.size(); bit <<= 1) {
+    for (size_t s = 0; s < a.size(); ++s) {
+      if ((s & bit) != 0) a[s] -= a[s ^ bit];
+    }
+  }
+  return a;
+}
+
+class Winter {
+ public:
+  Winter(std::span<const double> table, const FeatureTree& tree) : table_(table), tree_(tree), mask_(tree.nodes.size()), values_(tree.nodes.size()) {
+    const auto below = tree.features_below();
+    for (size_t n = 0; n < mask_.size(); ++n) {
+      for (const int32_t feature : below[n]) mask_[n] |= size_t{1} << feature;
+    }
+  }
+
+  std::vector<double> run() {
+    share(0, 0, 1);
+    for (size_t n = tree_.nodes.size(); n-- > 1;) values_[static_cast<size_t>(tree_.nodes[n].parent)] += values_[n];
+    return std::move(values_);
+  }
+
+ private:
+  // `known` takes part, with this probability; all children of the node come in every order.
+  void share(size_t node, size_t known, double probability) {
+    const auto& children = tree_.nodes[node].children;
+    if (children.empty()) {
+      values_[node] += probability * (table_[known | mask_[node]] - table_[known]);
+      return;
+    }
+    const auto k = static_cast<int>(children.size());
+    const auto weights = shapley_weights(k);
+    for (int c = 0; c < k; ++c) {
+      for (size_t before = 0; before < size_t{1} << k; ++before) {
+        if ((before >> c & 1) != 0) continue;
+        size_t also = known;
+        for (int d = 0; d < k; ++d) also |= (before >> d & 1) != 0 ? mask_[static_cast<size_t>(children[static_cast<size_t>(d)])] : 0;
+        share(static_cast<size_t>(children[static_cast<size_t>(c)]), also, probability * weights[static_cast<size_t>(std::popcount(before))]);
+      }
+    }
+  }
+
+  std::span<const double> table_;
+  const FeatureTree& tree_;
+  std::vector<size_t> mask_;
+  std::vector<double> values_;
+};
+
+}  // namespace
+
+base::Result<std::vector<double>> worth_table(Game& game) {
+  const int64_t n = game.players();
+  if (n > kMostExactPlayers) return base::refuse("{} players have 2^{} coalitions; up to {} are enumerated", n, n, kMostExactPlayers);
+  std::vector<double> table(size_t{1} << n);
+  std::vector<uint8_t> coalitions(table.size() * static_cast<size_t>(n));
+  for (size_t s = 0; s < table.size(); ++s) {
+    for (size_t i = 0; i < static_cast<size_t>(n); ++i) coalitions[s * static_cast<size_t>(n) + i] = static_cast<uint8_t>(s >> i & 1);
+  }
+  if (base::Status ok = game.worth(coalitions, table); !ok) return base::pass(ok);
+  return table;
+}
+
+std::vector<double> shapley_values(std::span<const double> table) {
+  const int n = players_of(table);
+  const auto weights = shapley_weights(n);
+  std::vector<double> values(static_cast<size_t>(n));
+  for (size_t i = 0; i < values.size(); ++i) {
+    for (size_t s = 0; s < table.size(); ++s) {
+      if ((s >> i & 1) == 0) values[i] += weights[static_cast<size_t>(std::popcount(s))] * (table[s | size_t{1} << i] - table[s]);
+    }
+  }
+  return values;
+}
+
+std::vector<double> shapley_interactions(std::span<const double> table) {
+  const int n = players_of(table);
+  const auto count = static_cast<size_t>(n);
+  std::vector<double> pairs(count * count);
+  if (n < 2) return pairs;
+  const auto weights = shapley_weights(n - 1);
+  for (size_t i = 0; i < count; ++i) {
+    for (size_t j = i + 1; j < count; ++j) {
+      const size_t a = size_t{1} << i, b = size_t{1} << j;
+      double sum = 0;
+      for (size_t s = 0; s < table.size(); ++s) {
+        if ((s & (a | b)) == 0) sum += weights[static_cast<size_t>(std::popcount(s))] * (table[s | a | b] - table[s | a] - table[s | b] + table[s]);
+      }
+      pairs[i * count + j] = pairs[j * count + i] = sum;
+    }
+  }
+  return pairs;
+}
+
+PairwiseValues k_sii(std::span<const double> table) {
+  PairwiseValues result{shapley_values(table), shapley_interactions(table)};
+  const size_t n = result.single.size();
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j < n; ++j) result.single[i] -= result.pairs[i * n + j] / 2;
+  }
+  return result;
+}
+
+PairwiseValues faith_shap(std::span<const double> table) {
+  const int n = players_of(table);
+  const auto count = static_cast<size_t>(n);
+  const std::vector<double> a = dividends(table);
+  PairwiseValues result{std::vector<double>(count), std::vector<double>(count * count)};
+  // What a dividend of a set of t > 2 players adds to each of its pairs and of its players.
+  std::vector<double> to_pair(count + 1), to_single(count + 1);
+  for (int t = 3; t <= n; ++t) {
+    to_pair[static_cast<size_t>(t)] = 0.5 * choose(t - 1, 2) / choose(t + 1, 4);
+    to_single[static_cast<size_t>(t)] = -(1.0 / 3) * 2 * choose(t - 1, 2) / choose(t + 1, 3);
+  }
+  for (size_t s = 1; s < a.size(); ++s) {
+    const int t = std::popcount(s);
+    const double pair = t == 2 ? 1 : to_pair[static_cast<size_t>(t)], single = t == 1 ? 1 : to_single[static_cast<size_t>(t)];
+    for (size_t i = 0; i < count; ++i) {
+      if ((s >> i & 1) == 0) continue;
+      result.single[i] += single * a[s];
+      for (size_t j = i + 1; t >= 2 && j < count; ++j) {
+        if ((s >> j & 1) != 0) result.pairs[i * count + j] += pair * a[s];
+      }
+    }
+  }
+  for (size_t i = 0; i < count; ++i) {
+    for (size_t j = 0; j < i; ++j) result.pairs[i * count + j] = result.pairs[j * count + i];
+  }
+  return result;
+}
+
+std::vector<double> winter_values(std::span<const double> table, const FeatureTree& tree) { return Winter(table, tree).run(); }
+
+}  // namespace deepseek::explain

@@ -1,0 +1,42 @@
+// The tree of features that an explanation hangs on: leaves are features, inner nodes are groups of them.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace deepseek::explain {
+
+struct FeatureNode {
+  std::string name;
+  int32_t parent = -1;
+  int32_t feature = -1;           ///< of a leaf; -1: a group
+  std::vector<int32_t> children;  ///< of a group, at least one
+};
+
+/// nodes[0] is the root; a child comes after its parent. Every feature is the leaf of exactly one node.
+struct FeatureTree {
+  std::vector<FeatureNode> nodes;
+
+  /// Features below each node, in rising order.
+  [[nodiscard]] std::vector<std::vector<int32_t>> features_below() const;
+  [[nodiscard]] int64_t feature_count() const;
+};
+
+/// Every feature a child of the root.
+[[nodiscard]] FeatureTree flat_tree(std::span<const std::string> features);
+
+/// From groups: `{"vitals": ["age", {"pressure": ["systolic", "diastolic"]}], "blood": {"red": ["iron"], "white": ["count"]}}`. A list holds features and objects of
+/// groups, an object names groups. Features that no group names become children of the root. Refuses a feature that is unknown or named twice, a group
+/// without features, and a name that is a group and a feature.
+[[nodiscard]] base::Result<FeatureTree> tree_of_groups(const nlohmann::ordered_json& groups, std::span<const std::string> features);
+
+/// Average-linkage clustering of `distance` [features, features], symmetric: joins lie at the height where they happen, and joins higher than
+/// `highest` are left to the root. Groups are named after their most central feature.
+[[nodiscard]] FeatureTree clustered_tree(std::span<const double> distance, std::span<const std::string> features, double highest);
+
+}  // namespace deepseek::explain
