@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "hardware/cpu.h"
+#include "kernels/bf16_product/bf16_product.h"
 #include "kernels/choose.h"
 #include "kernels/paged_attention/implementations.h"
 #include "kernels/simd.h"
@@ -22,10 +23,21 @@ std::string without_avx2() {
 }
 std::string without_avx512() {
   const auto& f = hardware::cpu().features;
-  return f.avx512f && f.avx512bw && f.avx512vl && f.avx512_bf16 ? "" : "the processor has no AVX-512 BF16";
+  return f.avx512f && f.avx512bw && f.avx512vl ? "" : "the processor has no AVX-512";
 }
 
 #if defined(__x86_64__)
+bool has_bf16() { return hardware::cpu().features.avx512_bf16; }
+
+void attend_avx512(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
+  static const bool wide = !has_bf16() || !bf16_products_pay();
+  wide ? attend_avx512_wide(keys, width, softcap, tile) : attend_avx512_bf16(keys, width, softcap, tile);
+}
+void estimate_512(const uint16_t* const (&pages)[4], const uint16_t* q, int64_t width, float (&out)[16]) {
+  static const bool bf16 = has_bf16();
+  bf16 ? estimate_avx512(pages, q, width, out) : estimate_portable(pages, q, width, out);
+}
+
 constexpr int64_t kRowsFrom = 13;  // the speculation of engine/ checks 12 tokens together at most
 
 std::string without_tiles() {
@@ -35,7 +47,7 @@ std::string without_tiles() {
 
 std::string without_amx() {
   if (!hardware::cpu().features.amx_bf16) return "the processor has no AMX bf16";
-  if (std::string reason = without_avx512(); !reason.empty()) return reason;
+  if (std::string reason = without_avx512(); !reason.empty() || !has_bf16()) return "the processor has no AVX-512 BF16";
   static const std::string reason = without_tiles();  // checked once
   return reason;
 }
@@ -44,7 +56,7 @@ std::string without_amx() {
 constexpr std::array kKernels{
 #if defined(__x86_64__)
     AttentionKernel{"amx", without_amx, attend_amx, estimate_avx512, kRowsFrom},
-    AttentionKernel{"avx512", without_avx512, attend_avx512, estimate_avx512},
+    AttentionKernel{"avx512", without_avx512, attend_avx512, estimate_512},
     AttentionKernel{"avx2", without_avx2, attend_avx2, estimate_portable},
 #endif
     AttentionKernel{"reference", never, attend_reference, estimate_portable},

@@ -1,4 +1,5 @@
-// AVX-512 BF16: scores of 16 keys, or 16 dimensions of the result, in the lanes of a register.
+// AVX-512: scores of 16 keys, or 16 dimensions of the result, in the lanes of a register. Products of pairs, or of their halves widened to f32 where
+// there is no AVX-512 BF16 or where it is the slower one.
 #include <immintrin.h>
 
 #include "kernels/paged_attention/implementations.h"
@@ -32,36 +33,74 @@ __m512 capped(__m512 x, float cap) {
   return _mm512_mul_ps(_mm512_set1_ps(cap), _mm512_sub_ps(one, _mm512_div_ps(_mm512_set1_ps(2.0f), _mm512_add_ps(e, one))));
 }
 
-__m512bh pair_at(const uint16_t* at) {
-  int32_t two;
-  __builtin_memcpy(&two, at, 4);
-  return (__m512bh)_mm512_set1_epi32(two);
-}
+// Pairs as they are. Queries and weights stay bf16.
+struct Bf16Pairs {
+  using Cells = __m512bh;
+  using Half = uint16_t;
+  static constexpr int64_t kDims = int64_t{1} << 40;  // read from the tile itself
+  static Cells cells(__m512i pairs) { return (__m512bh)pairs; }
+  static __m512 add(__m512 sum, Cells cells, const Half* two) {
+    int32_t both;
+    __builtin_memcpy(&both, two, 4);
+    return _mm512_dpbf16_ps(sum, cells, (__m512bh)_mm512_set1_epi32(both));
+  }
+};
 
-// scores[tile][query]: Side key tiles side by side, so that few queries fill the registers too.
-template <int Queries, int Side>
-void score(const uint16_t* const* keys, const uint16_t* q, int64_t width, __m512 (*scores)[Queries]) {
+// Both halves as f32; so are the queries and the weights.
+struct WidePairs {
+  struct Cells {
+    __m512 low, high;
+  };
+  using Half = float;
+  static constexpr int64_t kDims = 256;  // of 16 queries: 16 KiB
+  static Cells cells(__m512i pairs) { return {_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)))}; }
+  static __m512 add(__m512 sum, const Cells& cells, const Half* two) { return _mm512_fmadd_ps(cells.high, _mm512_set1_ps(two[1]), _mm512_fmadd_ps(cells.low, _mm512_set1_ps(two[0]), sum)); }
+};
+
+// scores[tile][query] (+)=: Side key tiles side by side, so that few queries fill the registers too.
+template <typename Pairs, int Queries, int Side>
+void score(const uint16_t* const* keys, int64_t from, const typename Pairs::Half* q, int64_t width, __m512 (*scores)[Queries]) {
   __m512 sum[Side][Queries];
 #pragma GCC unroll 4
   for (int s = 0; s < Side; ++s) {
 #pragma GCC unroll 16
-    for (int t = 0; t < Queries; ++t) sum[s][t] = _mm512_setzero_ps();
+    for (int t = 0; t < Queries; ++t) sum[s][t] = from == 0 ? _mm512_setzero_ps() : scores[s][t];
   }
   for (int64_t d = 0; d < width; d += 2, q += 2 * Queries) {
-    __m512bh cells[Side];
+    typename Pairs::Cells cells[Side];
 #pragma GCC unroll 4
-    for (int s = 0; s < Side; ++s) cells[s] = (__m512bh)_mm512_loadu_si512(keys[s] + d * kKeyTile);
+    for (int s = 0; s < Side; ++s) cells[s] = Pairs::cells(_mm512_loadu_si512(keys[s] + (from + d) * kKeyTile));
 #pragma GCC unroll 16
     for (int t = 0; t < Queries; ++t) {
-      const __m512bh two = pair_at(q + 2 * t);
 #pragma GCC unroll 4
-      for (int s = 0; s < Side; ++s) sum[s][t] = _mm512_dpbf16_ps(sum[s][t], cells[s], two);
+      for (int s = 0; s < Side; ++s) sum[s][t] = Pairs::add(sum[s][t], cells[s], q + 2 * t);
     }
   }
 #pragma GCC unroll 4
   for (int s = 0; s < Side; ++s) {
 #pragma GCC unroll 16
     for (int t = 0; t < Queries; ++t) scores[s][t] = sum[s][t];
+  }
+}
+
+void widen(const uint16_t* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; i += 16) {  // count: a multiple of 16
+    const __m512i halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i)));
+    _mm512_storeu_ps(to + i, _mm512_castsi512_ps(_mm512_slli_epi32(halves, 16)));
+  }
+}
+
+template <typename Pairs, int Queries, int Side>
+void score_all(const uint16_t* const* keys, int count, const uint16_t* q, int64_t width, __m512 (*scores)[Queries]) {
+  if constexpr (sizeof(typename Pairs::Half) == 2) {
+    for (int i = 0; i < count; i += Side) score<Pairs, Queries, Side>(keys + i, 0, q, width, scores + i);
+  } else {
+    alignas(64) float wide[Queries * Pairs::kDims];
+    for (int64_t from = 0; from < width; from += Pairs::kDims) {
+      const int64_t dims = width - from < Pairs::kDims ? width - from : Pairs::kDims;
+      widen(q + from * Queries, dims * Queries, wide);
+      for (int i = 0; i < count; i += Side) score<Pairs, Queries, Side>(keys + i, from, wide, dims, scores + i);
+    }
   }
 }
 
@@ -97,8 +136,8 @@ struct Seen {
 };
 
 // out[query][d] = out * keep + p v for Side groups of 16 dimensions from d on.
-template <int Queries, int Side>
-void weigh(const KeyTiles& keys, const uint16_t (*p)[kKeys], int64_t width, const Seen<Queries>& seen, const float* keep, int64_t d, float* out) {
+template <typename Pairs, int Queries, int Side>
+void weigh(const KeyTiles& keys, const typename Pairs::Half (*p)[kKeys], int64_t width, const Seen<Queries>& seen, const float* keep, int64_t d, float* out) {
   __m512 sum[Side][Queries];
 #pragma GCC unroll 4
   for (int s = 0; s < Side; ++s) {
@@ -107,14 +146,13 @@ void weigh(const KeyTiles& keys, const uint16_t (*p)[kKeys], int64_t width, cons
   }
   const auto add = [&](int i, int64_t k, __mmask32 slots) __attribute__((always_inline)) {
     const uint16_t* from = keys.values[i] + k * width + 2 * d;
-    __m512bh cells[Side];
+    typename Pairs::Cells cells[Side];
 #pragma GCC unroll 4
-    for (int s = 0; s < Side; ++s) cells[s] = (__m512bh)_mm512_maskz_loadu_epi16(slots, from + 32 * s);
+    for (int s = 0; s < Side; ++s) cells[s] = Pairs::cells(_mm512_maskz_loadu_epi16(slots, from + 32 * s));
 #pragma GCC unroll 16
     for (int t = 0; t < Queries; ++t) {
-      const __m512bh two = pair_at(p[t] + i * kKeyTile + k);
 #pragma GCC unroll 4
-      for (int s = 0; s < Side; ++s) sum[s][t] = _mm512_dpbf16_ps(sum[s][t], cells[s], two);
+      for (int s = 0; s < Side; ++s) sum[s][t] = Pairs::add(sum[s][t], cells[s], p[t] + i * kKeyTile + k);
     }
   };
   for (int i = 0; i < keys.count; ++i) {
@@ -130,14 +168,14 @@ void weigh(const KeyTiles& keys, const uint16_t (*p)[kKeys], int64_t width, cons
   }
 }
 
-template <int Queries>
+template <typename Pairs, int Queries>
 void attend(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
   constexpr int kSide = Queries <= 4 ? 4 : Queries <= 6 ? 2 : 1;
   const uint16_t* side_by_side[kTiles];  // the last again where there are fewer
   for (int i = 0; i < kTiles; ++i) side_by_side[i] = keys.keys[i < keys.count ? i : keys.count - 1];
   const Seen<Queries> seen(keys, tile);
   __m512 scores[kTiles][Queries];
-  for (int i = 0; i < keys.count; i += kSide) score<Queries, kSide>(side_by_side + i, tile.q, width, scores + i);
+  score_all<Pairs, Queries, kSide>(side_by_side, keys.count, tile.q, width, scores);
 
   const __m512 nothing = _mm512_set1_ps(-__builtin_inff());
   alignas(64) float best[16] = {}, old[16] = {}, keep[16];
@@ -158,8 +196,7 @@ void attend(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile)
   const __mmask16 same = _mm512_cmp_ps_mask(before, now, _CMP_EQ_OQ);
   _mm512_store_ps(keep, _mm512_mask_mov_ps(exponential(_mm512_sub_ps(before, now)), same, _mm512_set1_ps(1.0f)));
 
-  alignas(64) uint16_t p[Queries][kKeys];
-  const auto ones = (__m512bh)_mm512_set1_epi16(0x3F80);
+  alignas(64) typename Pairs::Half p[Queries][kKeys];
   for (int t = 0; t < Queries; ++t) {
     const __m512 peak = _mm512_set1_ps(best[t]);
     __m512 sum = _mm512_setzero_ps();
@@ -169,16 +206,22 @@ void attend(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile)
         const bool known = i + j < keys.count;
         pair[j] = known ? _mm512_maskz_mov_ps(seen.slots[i + j][t], exponential(_mm512_sub_ps(scores[i + j][t], peak))) : _mm512_setzero_ps();
       }
-      const __m512bh rounded = _mm512_cvtne2ps_pbh(pair[1], pair[0]);
-      _mm512_store_si512(p[t] + i * kKeyTile, (__m512i)rounded);
-      sum = _mm512_dpbf16_ps(sum, rounded, ones);
+      if constexpr (sizeof(typename Pairs::Half) == 2) {
+        const __m512bh rounded = _mm512_cvtne2ps_pbh(pair[1], pair[0]);
+        _mm512_store_si512(p[t] + i * kKeyTile, (__m512i)rounded);
+        sum = _mm512_dpbf16_ps(sum, rounded, (__m512bh)_mm512_set1_epi16(0x3F80));  // times 1
+      } else {
+        _mm512_store_ps(p[t] + i * kKeyTile, pair[0]);
+        _mm512_store_ps(p[t] + i * kKeyTile + kKeyTile, pair[1]);
+        sum = _mm512_add_ps(sum, _mm512_add_ps(pair[0], pair[1]));
+      }
     }
     tile.sum[t] = tile.sum[t] * keep[t] + _mm512_reduce_add_ps(sum);
     tile.best[t] = best[t];
   }
   int64_t d = 0;
-  for (; d + 16 * kSide <= width; d += 16 * kSide) weigh<Queries, kSide>(keys, p, width, seen, keep, d, tile.out);
-  for (; d < width; d += 16) weigh<Queries, 1>(keys, p, width, seen, keep, d, tile.out);
+  for (; d + 16 * kSide <= width; d += 16 * kSide) weigh<Pairs, Queries, kSide>(keys, p, width, seen, keep, d, tile.out);
+  for (; d < width; d += 16) weigh<Pairs, Queries, 1>(keys, p, width, seen, keep, d, tile.out);
 }
 
 // Lanes of 16 registers added up: sum i in lane i.
@@ -194,12 +237,12 @@ __m512 sums_of(const __m512 (&x)[16]) {
   return quarters(eights[0], eights[1]);
 }
 
-template <int Most>
+template <typename Pairs, int Most>
 void attend_count(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
   if constexpr (Most > 1) {
-    if (tile.count < Most) return attend_count<Most - 1>(keys, width, softcap, tile);
+    if (tile.count < Most) return attend_count<Pairs, Most - 1>(keys, width, softcap, tile);
   }
-  attend<Most>(keys, width, softcap, tile);
+  attend<Pairs, Most>(keys, width, softcap, tile);
 }
 
 }  // namespace
@@ -216,6 +259,7 @@ void estimate_avx512(const uint16_t* const (&pages)[4], const uint16_t* q, int64
   _mm512_storeu_ps(out, sums_of(sum));
 }
 
-void attend_avx512(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) { attend_count<kMost>(keys, width, softcap, tile); }
+void attend_avx512_bf16(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) { attend_count<Bf16Pairs, kMost>(keys, width, softcap, tile); }
+void attend_avx512_wide(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) { attend_count<WidePairs, kMost>(keys, width, softcap, tile); }
 
 }  // namespace deepseek::kernels
