@@ -2,7 +2,9 @@
 //   tree MODEL ROWS OUT                     values of a tree ensemble; ROWS and OUT hold f64 numbers
 //   interactions MODEL ROWS OUT
 //   interventional MODEL ROWS BACKGROUND OUT
+//   estimate TABLE BUDGET SEED OUT          Shapley values, then half widths of their intervals, of the game whose 2^n coalitions TABLE holds
 #include <CLI/CLI.hpp>
+#include <bit>
 #include <chrono>
 #include <cstring>
 #include <iostream>
@@ -10,6 +12,7 @@
 #include <sstream>
 
 #include "base/files.h"
+#include "explain/estimate.h"
 #include "explain/tree_shap/tree_shap.h"
 
 namespace {
@@ -30,10 +33,34 @@ std::vector<double> numbers(const std::string& path) {
   return values;
 }
 
+void write(const std::string& path, const std::vector<double>& values) {
+  if (auto ok = base::write_file_atomically(path, {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)}); !ok) throw std::runtime_error(ok.error().message);
+}
+
+nlohmann::json estimate(std::istringstream& words) {
+  std::string table_path, out_path;
+  explain::EstimateOptions options;
+  words >> table_path >> options.budget >> options.seed >> out_path;
+  const auto table = numbers(table_path);
+  explain::FunctionGame game(std::countr_zero(table.size()), [&](std::span<const uint8_t> coalition) {
+    size_t index = 0;
+    for (size_t i = 0; i < coalition.size(); ++i) index |= static_cast<size_t>(coalition[i]) << i;
+    return table[index];
+  });
+  const auto begin = Clock::now();
+  auto result = sure(explain::estimate_shapley(game, options));
+  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  result.values.insert(result.values.end(), result.half_width.begin(), result.half_width.end());
+  write(out_path, result.values);
+  return {{"seconds", seconds}, {"asked", result.asked}, {"exact", result.exact}};
+}
+
 nlohmann::json run(const std::string& line, int threads) {
   std::istringstream words(line);
   std::string command, model_path, rows_path, background_path, out_path;
-  words >> command >> model_path >> rows_path;
+  words >> command;
+  if (command == "estimate") return estimate(words);
+  words >> model_path >> rows_path;
   if (command == "interventional") words >> background_path;
   words >> out_path;
   const auto model = sure(explain::read_tree_ensemble(model_path));
@@ -45,7 +72,7 @@ nlohmann::json run(const std::string& line, int threads) {
   else if (command == "interventional") values = explain::interventional_tree_shap(model, rows, background, threads).values;
   else throw std::runtime_error("unknown command " + line);
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  if (auto ok = base::write_file_atomically(out_path, {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)}); !ok) throw std::runtime_error(ok.error().message);
+  write(out_path, values);
   return {{"seconds", seconds}, {"values", values.size()}};
 }
 

@@ -58,15 +58,16 @@ def main():
             args.model = folder / "model"
             retrieval_model.make(args.model, args.length)
         draw = torch.Generator().manual_seed(7)
-        texts, questions = folder / "texts.jsonl", folder / "questions.jsonl"
+        texts, asked, questions = folder / "texts.jsonl", folder / "asked.jsonl", folder / "questions.jsonl"
         write_texts(texts, args.steps, args.length, draw)
+        write_questions(asked, args.steps, args.length, draw)
         write_questions(questions, args.questions, args.length, draw)
         untrained, warm, sparse = folder / "untrained", folder / "warm", folder / "sparse"
         train(args, texts, "warmup", 1, "1e-12", untrained)
         out = train(args, texts, "warmup", args.steps, "2e-3", warm)
         print(f"warm-up, {args.steps} steps of {args.length} tokens in {out['seconds'] / 60:.1f} min: of the attention on the best {args.top_k[0]} keys {100 * out['best_recall']:.1f}%, "
               f"untrained {100 * out['base_recall']:.1f}%", flush=True)
-        out = train(args, texts, "sparse", args.steps, "5e-4", sparse, "--init_adapter", warm)
+        out = train(args, asked, "sparse", args.steps, "1e-4", sparse, "--init_adapter", warm)
         print(f"sparse, {args.steps} steps in {out['seconds'] / 60:.1f} min: held-out loss {out['base_loss']:.3f}, then {out['best_loss']:.3f}", flush=True)
         found = {}
         for kind, adapter in (("dense", []), ("tiles", []), ("untrained indexers", ["--adapter", untrained]), ("indexers", ["--adapter", warm]), ("sparse stage", ["--adapter", sparse])):

@@ -1,0 +1,131 @@
+// Against enumeration: error, intervals, the sum, and what repeats itself.
+#include "explain/estimate.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "explain/exact.h"
+
+namespace deepseek::explain {
+namespace {
+
+// A small network of random weights over the players: smooth, with interactions of every order.
+FunctionGame network(int n, uint32_t seed, double steepness = 1.5) {
+  std::mt19937 draw(seed);
+  std::normal_distribution<double> normal;
+  std::vector<double> weights(static_cast<size_t>(8 * (n + 2)));
+  for (double& w : weights) w = normal(draw);
+  return {n, [=](std::span<const uint8_t> coalition) {
+            double sum = 0;
+            for (int h = 0; h < 8; ++h) {
+              const double* w = weights.data() + h * (n + 2);
+              double x = w[n];
+              for (int i = 0; i < n; ++i) x += coalition[static_cast<size_t>(i)] * w[i] / std::sqrt(1.0 + i);
+              sum += w[n + 1] * std::tanh(steepness * x);
+            }
+            return sum;
+          }};
+}
+
+Estimate estimated(Game& game, const EstimateOptions& options) {
+  auto result = estimate_shapley(game, options);
+  EXPECT_TRUE(result) << result.error().message;
+  return std::move(*result);
+}
+
+TEST(Estimate, IsNearTheTruthAndItsIntervalsHoldIt) {
+  int inside = 0, all = 0;
+  double error = 0, norm = 0;
+  for (uint32_t seed = 0; seed < 30; ++seed) {
+    const int n = 10 + static_cast<int>(seed % 3);
+    auto game = network(n, seed);
+    const auto truth = shapley_values(*worth_table(game));
+    const Estimate e = estimated(game, {.budget = 160, .seed = seed});
+    EXPECT_FALSE(e.exact);
+    EXPECT_LE(e.asked, 160);
+    double sum = e.base;
+    for (size_t i = 0; i < truth.size(); ++i) {
+      sum += e.values[i];
+      error += (e.values[i] - truth[i]) * (e.values[i] - truth[i]);
+      norm += truth[i] * truth[i];
+      inside += std::abs(e.values[i] - truth[i]) <= e.half_width[i] ? 1 : 0;
+      ++all;
+    }
+    EXPECT_NEAR(sum, e.total, 1e-9);
+  }
+  EXPECT_LT(std::sqrt(error / norm), 0.05);
+  EXPECT_GT(inside, all * 0.90);  // of a nominal 95%
+  EXPECT_LT(inside, all * 0.995);  // and not by being wide
+}
+
+TEST(Estimate, EveryCoalitionGivesTheExactValues) {
+  auto game = network(9, 3);
+  const auto truth = shapley_values(*worth_table(game));
+  const Estimate e = estimated(game, {.budget = 512});
+  EXPECT_TRUE(e.exact);
+  const Estimate nearly = estimated(game, {.budget = 511});  // all pairs but one at most
+  for (size_t i = 0; i < truth.size(); ++i) {
+    EXPECT_NEAR(e.values[i], truth[i], 1e-12);
+    EXPECT_EQ(e.half_width[i], 0);
+    EXPECT_NEAR(nearly.values[i], truth[i], 2e-3);
+  }
+}
+
+TEST(Estimate, AdditiveAndConstantGames) {
+  FunctionGame additive(30, [](std::span<const uint8_t> c) {
+    double sum = 2;
+    for (size_t i = 0; i < c.size(); ++i) sum += c[i] * (static_cast<double>(i) - 10);
+    return sum;
+  });
+  const Estimate e = estimated(additive, {.budget = 120});
+  for (size_t i = 0; i < 30; ++i) {
+    EXPECT_NEAR(e.values[i], static_cast<double>(i) - 10, 1e-3);
+    EXPECT_LT(e.half_width[i], 0.05);
+  }
+  FunctionGame constant(25, [](std::span<const uint8_t>) { return 3.0; });
+  for (const double value : estimated(constant, {.budget = 100}).values) EXPECT_EQ(value, 0);
+  FunctionGame one(1, [](std::span<const uint8_t> c) { return 5.0 * c[0]; });
+  EXPECT_EQ(estimated(one, {}).values, std::vector<double>{5});
+}
+
+TEST(Estimate, StopsWhenPrecise) {
+  auto game = network(16, 8, 0.7);
+  const Estimate rough = estimated(game, {.budget = 4000, .precision = 0.05}), fine = estimated(game, {.budget = 4000, .precision = 0.005});
+  EXPECT_TRUE(rough.precise);
+  EXPECT_LT(rough.asked, fine.asked);
+  for (const double width : rough.half_width) EXPECT_LE(width, 0.05);
+  const Estimate never = estimated(game, {.budget = 100, .precision = 1e-9});
+  EXPECT_FALSE(never.precise);
+}
+
+TEST(Estimate, ManyFeaturesAndFewCalls) {
+  auto game = network(600, 1, 0.3);
+  const Estimate e = estimated(game, {.budget = 300});
+  double sum = e.base;
+  for (const double value : e.values) sum += value;
+  EXPECT_NEAR(sum, e.total, 1e-9);
+  EXPECT_LE(e.asked, 300);
+}
+
+TEST(Estimate, TheSeedDecidesEverything) {
+  auto game = network(14, 2);
+  const Estimate a = estimated(game, {.budget = 200, .seed = 4}), b = estimated(game, {.budget = 200, .seed = 4}), c = estimated(game, {.budget = 200, .seed = 5});
+  EXPECT_EQ(a.values, b.values);
+  EXPECT_EQ(a.half_width, b.half_width);
+  EXPECT_NE(a.values, c.values);
+}
+
+TEST(Estimate, RefusesAbsurdOptionsAndPassesErrorsOn) {
+  auto game = network(14, 2);
+  EXPECT_EQ(estimate_shapley(game, {.budget = 3}).error().message, "a budget of 3 coalitions is too small; 4 are the fewest");
+  EXPECT_EQ(estimate_shapley(game, {.confidence = 1}).error().message, "a confidence lies between 0 and 1; 1 does not");
+  FunctionGame empty(0, [](std::span<const uint8_t>) { return 0.0; });
+  EXPECT_EQ(estimate_shapley(empty).error().message, "there is nothing to attribute to: no features");
+  MarginalGame broken([](std::span<const double>) -> base::Result<std::vector<double>> { return base::fail("the scorer died"); }, std::vector<double>(30), std::vector<double>(30));
+  EXPECT_EQ(estimate_shapley(broken).error().message, "the scorer died");
+}
+
+}  // namespace
+}  // namespace deepseek::explain
