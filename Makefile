@@ -4,9 +4,10 @@ PREFIX ?= /usr/local
 STEPS ?= 80
 PYTHON = .venv/bin/python
 GEMMA_HF = .cache/gemma-hf
+HFA = .cache/hfa/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build test models demo bench bench-finetune bench-peft bench-curriculum bench-llm bench-dsa bench-indexer bench-deepseek bench-device bench-programs asan fuzz lint docs install
+.PHONY: help setup build test models demo bench bench-finetune bench-peft bench-curriculum bench-llm bench-dsa bench-indexer bench-retrieval bench-hfa bench-deepseek bench-device bench-programs asan fuzz lint docs install
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
@@ -45,6 +46,11 @@ bench-dsa: models bench-programs $(GEMMA_HF)/bf16/config.json ## sparse attentio
 	@$(PYTHON) bench/dsa_bench.py --model $(GEMMA_HF)/bf16
 bench-indexer: models bench-programs $(GEMMA_HF)/bf16/config.json ## trained indexers beside untrained ones and the choice of tiles
 	@$(PYTHON) bench/indexer_bench.py --model $(GEMMA_HF)/bf16
+bench-retrieval: build ## a small model that looks values up, read by its trained indexers
+	@$(PYTHON) bench/retrieval_bench.py
+bench-hfa: bench-programs ## values of tree ensembles beside the shap package
+	@test -x $(HFA) || (python3 -m venv .cache/hfa && $(HFA) -m pip install -q shap xgboost-cpu lightgbm)
+	@$(HFA) bench/hfa_trees.py
 bench-deepseek: build ## DeepSeek-V3 and V3.2 in the shape of a small model beside Transformers
 	@$(PYTHON) bench/deepseek_bench.py --ours $(BUILD)/bin
 bench-device: build bench-programs ## a model on a GPU beside Transformers

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdlib>
 #include <vector>
 
 #include "hardware/cpu.h"
@@ -61,11 +60,6 @@ const Bf16Kernel& chosen() {
 std::span<const Bf16Kernel> bf16_kernels() { return kKernels; }
 
 void multiply(const Bf16Product& product) { chosen().run(product); }
-
-bool bf16_products_pay() {
-  static const bool pay = std::getenv("DEEPSEEK_FORCE_KERNEL") != nullptr || chosen().name == "amx" || (chosen().name == "avx512" && hardware::cpu().vendor == "AuthenticAMD");
-  return pay;
-}
 
 void pair_rows(const uint16_t* x, int64_t rows, int64_t width, int64_t padded, uint16_t* to) {
   std::fill(to, to + width * padded, uint16_t{0});
