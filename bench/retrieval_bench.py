@@ -1,7 +1,7 @@
 """Indexers on a model whose whole work is to look things up over a long context: how often it finds the value when each layer reads few keys.
 
     python bench/retrieval_bench.py [--ours build/bin] [--model DIR] [--length 4096] [--top_k 32 64 128]
-The model is trained first (retrieval_model.py), then its indexers (fine-tune --dsa warmup, then sparse). Beside them the choice of tiles of 64
+The model is trained first (retrieval_model.py), then its indexers (fine-tune --dsa warmup, then sparse). Beside them the choice of tiles of 16
 keys at the same budget, indexers that no one trained, and the dense model; the keys that are asked for lie anywhere in the text.
 """
 
