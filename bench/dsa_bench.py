@@ -114,7 +114,8 @@ def retrieval(args, tokenizer, ids):
         cases = dsa_retrieval.prompts(kind, tokenizer, ids, args.retrieval_tokens, args.samples)
         scores = {}
         for attention in ("dense", args.attention[0]):
-            side = Side(attention, [str(args.ours / "deepseek-bench-llm"), "--model", args.model, "--threads", str(args.threads), "--attention", attention])
+            side = Side(attention, [str(args.ours / "deepseek-bench-llm"), "--model", args.model, "--threads", str(args.threads), "--attention", attention,
+                                    "--cache_tokens", str(args.retrieval_tokens + 256)])
             scores[attention], read = dsa_retrieval.accuracy(side, tokenizer, cases)
             side.quit()
             print(f"{kind} at {args.retrieval_tokens} tokens, {args.samples} depths, {attention}: {100 * scores[attention]:.0f}% right, {read:.2f} of the keys", flush=True)

@@ -28,6 +28,7 @@ namespace deepseek::explain {
 namespace {
 
 constexpr int kSteps = 50;           // of Adam on the likelihood; what is left by then is far below the deviations
+constexpr double kWider = 1.08;      // the parameters are uncertain too: 95% of the values of trees and nets on real data then lie within 95% intervals
 constexpr double kLeastPart = 1e-8;  // of the part without order: keeps the matrix positive
 
 struct Parameters {
@@ -124,6 +125,8 @@ class Process {
     return {at::mv(c, alpha_), (prior(p) - solved.square().sum(0)).clamp_min(0)};
   }
   [[nodiscard]] double square() const { return square_; }
+  // Mean square of what is left at each coalition when the others foretell it, in units of its deviation there (Rasmussen and Williams 2006, 5.12).
+  [[nodiscard]] double left_out() const { return (alpha_.square() / at::cholesky_inverse(factor_).diagonal()).mean().item<double>(); }
 
  private:
   at::Tensor s_, y_;
@@ -231,7 +234,7 @@ CoalitionPosterior coalition_posterior(std::span<const uint8_t> coalitions, int6
     const auto [m, v] = process.values(p);
     mean += m / static_cast<double>(parts);
     const auto points = static_cast<double>(rows.size(0));
-    variance += v * (process.square() / std::max(points - static_cast<double>(n), points / 3) / static_cast<double>(parts * parts));
+    variance += v * (std::max(process.left_out() * points, process.square()) / std::max(points - static_cast<double>(n), points / 3) / static_cast<double>(parts * parts));
   }
   // Parts that do not hold all players know the sum only roughly; it is exact from the first coalition.
   const double gap = (2 * u[0] / unit - mean.sum()).item<double>();
@@ -240,7 +243,7 @@ CoalitionPosterior coalition_posterior(std::span<const uint8_t> coalitions, int6
   const at::Tensor deviation = variance.sqrt();
   for (int64_t i = 0; i < n; ++i) {
     result.mean[static_cast<size_t>(i)] = unit * mean[i].item<double>();
-    result.deviation[static_cast<size_t>(i)] = unit * deviation[i].item<double>();
+    result.deviation[static_cast<size_t>(i)] = kWider * unit * deviation[i].item<double>();
   }
   return result;
 }
