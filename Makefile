@@ -48,9 +48,10 @@ bench-indexer: models bench-programs $(GEMMA_HF)/bf16/config.json ## trained ind
 	@$(PYTHON) bench/indexer_bench.py --model $(GEMMA_HF)/bf16
 bench-retrieval: build ## a small model that looks values up, read by its trained indexers
 	@$(PYTHON) bench/retrieval_bench.py
-bench-hfa: bench-programs ## values of tree ensembles beside the shap package
-	@test -x $(HFA) || (python3 -m venv .cache/hfa && $(HFA) -m pip install -q shap xgboost-cpu lightgbm)
+bench-hfa: bench-programs ## attribution beside shap and shapiq
+	@test -x $(HFA) || (python3 -m venv .cache/hfa && $(HFA) -m pip install -q shap shapiq scikit-learn xgboost-cpu lightgbm)
 	@$(HFA) bench/hfa_trees.py
+	@$(HFA) bench/hfa_estimate.py
 bench-deepseek: build ## DeepSeek-V3 and V3.2 in the shape of a small model beside Transformers
 	@$(PYTHON) bench/deepseek_bench.py --ours $(BUILD)/bin
 bench-device: build bench-programs ## a model on a GPU beside Transformers
