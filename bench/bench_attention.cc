@@ -12,20 +12,16 @@
 #include <random>
 #include <sstream>
 
+#include "program.h"
 #include "hardware/team.h"
 #include "kernels/paged_attention/paged_attention.h"
 
 namespace {
 
 using namespace deepseek;
+using bench::sure;
 using Clock = std::chrono::steady_clock;
 constexpr int64_t kPass = 2048;  // tokens: the engine's largest
-
-template <typename T>
-T sure(base::Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().message);
-  return std::move(*result);
-}
 
 class Bench {
  public:

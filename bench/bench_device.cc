@@ -11,19 +11,15 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "program.h"
 #include "engine/language_model.h"
 #include "models/text.h"
 
 namespace {
 
 using namespace deepseek;
+using bench::sure;
 using Clock = std::chrono::steady_clock;
-
-template <typename T>
-T sure(base::Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().message);
-  return std::move(*result);
-}
 
 int32_t best_of(std::span<const float> logits) { return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()); }
 

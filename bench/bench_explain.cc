@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "program.h"
 #include "base/files.h"
 #include "explain/estimate.h"
 #include "explain/tree_shap/tree_shap.h"
@@ -18,13 +19,8 @@
 namespace {
 
 using namespace deepseek;
+using bench::sure;
 using Clock = std::chrono::steady_clock;
-
-template <typename T>
-T sure(base::Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().message);
-  return std::move(*result);
-}
 
 std::vector<double> numbers(const std::string& path) {
   const std::string bytes = sure(base::read_file(path));
@@ -34,7 +30,7 @@ std::vector<double> numbers(const std::string& path) {
 }
 
 void write(const std::string& path, const std::vector<double>& values) {
-  if (auto ok = base::write_file_atomically(path, {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)}); !ok) throw std::runtime_error(ok.error().message);
+  sure(base::write_file_atomically(path, {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)}));
 }
 
 nlohmann::json estimate(std::istringstream& words) {

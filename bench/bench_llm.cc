@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "program.h"
 #include "engine/fused_model.h"
 #include "hardware/huge_memory.h"
 #include "hardware/memory.h"
@@ -24,15 +25,10 @@
 namespace {
 
 using namespace deepseek;
+using bench::sure;
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-template <typename T>
-T sure(base::Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().message);
-  return std::move(*result);
-}
 
 class Bench {
  public:

@@ -7,15 +7,14 @@ and key-value pairs at every depth (dsa_retrieval.py), dense on the same prompts
 """
 
 import argparse
-import json
 import math
 import pathlib
 import pydoc_data.topics
 import statistics
-import subprocess
 import tempfile
 import time
 
+import command
 import dsa_retrieval
 import texts
 import torch
@@ -99,9 +98,8 @@ def fidelity(args, tokenizer, text, ids):
         file.write(tokenizer.decode(ids[: args.fidelity_tokens]))
         file.flush()
         for attention in args.attention:
-            command = [str(args.ours / "deepseek-cli"), "eval", "--model", args.model, "--reference", args.model, "--attention", attention, "--window", str(args.fidelity_tokens),
-                       "--text", file.name, "--json", "--quiet"]
-            out = results[attention] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            out = results[attention] = command.answer(args.ours, "eval", "--model", args.model, "--reference", args.model, "--attention", attention, "--window", args.fidelity_tokens,
+                                                      "--text", file.name)
             out["worse"] = out["perplexity"] / out["reference_perplexity"] - 1
             print(f"{attention}, {out['tokens']} tokens: {out['keys_read']:.3f} of the keys, agreement {out['agreement']:.4f}, KL {out['kl']:.4f}, perplexity {100 * out['worse']:+.2f}%", flush=True)
     return results

@@ -13,7 +13,7 @@ import tempfile
 import warnings
 
 import numpy
-from hfa_trees import adult, compas, nhanes
+from hfa_trees import adult, boosted, compas, is_binary, nhanes
 from llm_bench import Side
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -24,10 +24,8 @@ def score_functions(x, y):
     import sklearn.neural_network
     import sklearn.pipeline
     import sklearn.preprocessing
-    import xgboost
 
-    binary = set(y) == {0.0, 1.0}
-    booster = xgboost.train({"objective": "binary:logistic" if binary else "reg:squarederror", "max_depth": 6, "eta": 0.1}, xgboost.DMatrix(x, y), 150)
+    binary, booster = is_binary(y), boosted(x, y, 150)
     kind = sklearn.neural_network.MLPClassifier if binary else sklearn.neural_network.MLPRegressor
     net = sklearn.pipeline.make_pipeline(sklearn.impute.SimpleImputer(), sklearn.preprocessing.StandardScaler(), kind(hidden_layer_sizes=(64, 32), max_iter=30, random_state=0))
     net.fit(x[:8000], y[:8000])

@@ -54,17 +54,25 @@ def compas():
     return [names[j] for j in keep], numpy.array([coded([r[j] for r in rows]) for j in keep]).T, numpy.array([float(r[-1]) for r in rows])
 
 
+def is_binary(y):
+    return set(y) == {0.0, 1.0}
+
+
+def boosted(x, y, rounds):
+    import xgboost
+
+    return xgboost.train({"objective": "binary:logistic" if is_binary(y) else "reg:squarederror", "max_depth": 6, "eta": 0.1}, xgboost.DMatrix(x, y), rounds)
+
+
 def models(folder):
     import lightgbm
-    import xgboost
 
     for data in (adult, nhanes, compas):
         names, x, y = data()
-        binary = set(y) == {0.0, 1.0}
-        booster = xgboost.train({"objective": "binary:logistic" if binary else "reg:squarederror", "max_depth": 6, "eta": 0.1}, xgboost.DMatrix(x, y), 300)
+        booster = boosted(x, y, 300)
         booster.save_model(folder / f"{data.__name__}.json")
         yield f"{data.__name__}, XGBoost, 300 trees of depth 6", folder / f"{data.__name__}.json", booster, x
-        leaves = lightgbm.train({"objective": "binary" if binary else "regression", "num_leaves": 63, "verbose": -1, "num_threads": 2}, lightgbm.Dataset(x, y), 300)
+        leaves = lightgbm.train({"objective": "binary" if is_binary(y) else "regression", "num_leaves": 63, "verbose": -1, "num_threads": 2}, lightgbm.Dataset(x, y), 300)
         leaves.save_model(folder / f"{data.__name__}.txt")
         yield f"{data.__name__}, LightGBM, 300 trees of 63 leaves", folder / f"{data.__name__}.txt", leaves, x
 
@@ -75,7 +83,11 @@ def timed(body):
     return time.perf_counter() - begin, result
 
 
-def c_extension(model, x):
+def apart(found, expected):
+    return numpy.abs(found - numpy.asarray(expected).ravel()).max() / max(1, numpy.abs(found).max())
+
+
+def c_extension(model):
     """The explainer with its trees read, which alone is timed."""
     import shap
 
@@ -105,24 +117,24 @@ def main():
 
         for label, path, model, x in models(folder):
             x = x[: args.rows]
-            explainer = c_extension(model, x)
+            explainer = c_extension(model)
             rounds = []
             for _ in range(args.rounds):
                 theirs, expected = timed(lambda: explainer.shap_values(x, check_additivity=False))
                 mine, values = ours("tree", path, x)
                 rounds.append(theirs / mine)
-            difference = numpy.abs(values - numpy.asarray(expected).ravel()).max() / max(1, numpy.abs(values).max())
+            difference = apart(values, expected)
             native, _ = timed((lambda: model.predict(xgboost.DMatrix(x), pred_contribs=True)) if isinstance(model, xgboost.Booster) else (lambda: model.predict(x, pred_contrib=True)))
             few = x[:50]
             theirs_pairs, expected = timed(lambda: explainer.shap_interaction_values(few))
             mine_pairs, found = ours("interactions", path, few)
-            pair_difference = numpy.abs(found - numpy.asarray(expected).ravel()).max() / max(1, numpy.abs(found).max())
+            pair_difference = apart(found, expected)
             background = x[-100:]
             (folder / "background").write_bytes(numpy.ascontiguousarray(background, float).tobytes())
             other = shap.TreeExplainer(model, background, feature_perturbation="interventional")
             theirs_other, expected = timed(lambda: other.shap_values(few, check_additivity=False))
             mine_other, found = ours("interventional", path, few, folder / "background")
-            other_difference = numpy.abs(found - numpy.asarray(expected).ravel()).max() / max(1, numpy.abs(found).max())
+            other_difference = apart(found, expected)
             ratios.append(statistics.median(rounds))
             pairs.append(theirs_pairs / mine_pairs)
             others.append(theirs_other / mine_other)

@@ -12,9 +12,9 @@ import os
 import pathlib
 import pydoc_data.topics
 import random
-import subprocess
 import tempfile
 
+import command
 import texts
 from finetune_bench import print_machine
 
@@ -57,16 +57,11 @@ def measured_text():
     return (texts.questions(language="en") + texts.documentation())[:34_000]
 
 
-def run(args, *arguments):
-    out = subprocess.run([str(args.ours / "deepseek-cli"), *map(str, arguments), "--json", "--quiet"], check=True, capture_output=True, text=True).stdout
-    return json.loads(out)
-
-
 def train(args, rows, folder):
     data = folder / "rows.jsonl"
     data.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
     adapter = folder / "indexers"
-    out = run(args, "fine-tune", "--model", args.model, "--dataset", data, "--dsa", "warmup", "--context", args.window, "--batch_size", 1, "--steps", args.steps,
+    out = command.answer(args.ours, "fine-tune", "--model", args.model, "--dataset", data, "--dsa", "warmup", "--context", args.window, "--batch_size", 1, "--steps", args.steps,
               "--learning_rate", "2e-3", "--validation", "0.02", "--eval_every", args.steps, "--output", adapter)
     print(f"{args.steps} steps of {args.window} tokens in {out['seconds'] / 60:.0f} min: of the attention on the best 512 keys of held-out rows they find {100 * out['best_recall']:.1f}%, "
           f"untrained {100 * out['base_recall']:.1f}%", flush=True)
@@ -77,7 +72,7 @@ def recall_on(args, adapter, text, folder):
     """Recall on a text that training has not seen: the evaluation before a step that changes nothing."""
     data = folder / "measured.jsonl"
     data.write_text(json.dumps({"text": text, "split": "validation"}) + "\n" + json.dumps({"text": text}) + "\n", encoding="utf-8")
-    return run(args, "fine-tune", "--model", args.model, "--dataset", data, "--dsa", "warmup", "--init_adapter", adapter, "--context", args.window, "--batch_size", 1, "--steps", 1,
+    return command.answer(args.ours, "fine-tune", "--model", args.model, "--dataset", data, "--dsa", "warmup", "--init_adapter", adapter, "--context", args.window, "--batch_size", 1, "--steps", 1,
                "--learning_rate", "1e-12", "--output", folder / "measured", "--overwrite")["base_recall"]
 
 
@@ -104,7 +99,7 @@ def main():
         table = {}
         for kind, adapter in (("indexers", ["--adapter", args.adapter]), ("tiles", [])):
             for attention in ["dense", *(f"dsa:top_k={k}" for k in args.top_k)]:
-                out = run(args, "eval", "--model", args.model, *adapter, "--reference", args.model, "--attention", attention, "--window", args.window, "--text", file)
+                out = command.answer(args.ours, "eval", "--model", args.model, *adapter, "--reference", args.model, "--attention", attention, "--window", args.window, "--text", file)
                 table[kind, attention] = out
                 print(f"{kind}, {attention}, {out['tokens']} tokens: {out.get('keys_read', 1):.3f} of the keys, agreement {out['agreement']:.4f}, KL {out['kl']:.4f}, "
                       f"perplexity {100 * (out['perplexity'] / out['reference_perplexity'] - 1):+.2f}%", flush=True)

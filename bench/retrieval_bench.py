@@ -8,21 +8,14 @@ keys at the same budget, indexers that no one trained, and the dense model; the 
 import argparse
 import json
 import pathlib
-import subprocess
 import tempfile
 
+import command
 import retrieval_model
 import torch
 from finetune_bench import print_machine
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-
-def run(args, *arguments):
-    out = subprocess.run([str(args.ours / "deepseek-cli"), *map(str, arguments), "--json", "--quiet"], capture_output=True, text=True)
-    if out.returncode != 0:
-        raise SystemExit(out.stderr)
-    return json.loads(out.stdout)
 
 
 def write_texts(file, count, length, draw):
@@ -38,7 +31,7 @@ def write_questions(file, count, length, draw):
 
 
 def train(args, data, stage, steps, rate, output, *more):
-    return run(args, "fine-tune", "--model", args.model, "--dataset", data, "--dsa", stage, "--dsa_top_k", args.top_k[0], "--context", args.length, "--batch_size", 1, "--steps", steps,
+    return command.answer(args.ours, "fine-tune", "--model", args.model, "--dataset", data, "--dsa", stage, "--dsa_top_k", args.top_k[0], "--context", args.length, "--batch_size", 1, "--steps", steps,
                "--learning_rate", rate, "--validation", "0.05", "--eval_every", steps, "--output", output, *more)
 
 
@@ -72,7 +65,7 @@ def main():
         found = {}
         for kind, adapter in (("dense", []), ("tiles", []), ("untrained indexers", ["--adapter", untrained]), ("indexers", ["--adapter", warm]), ("sparse stage", ["--adapter", sparse])):
             for attention in ["dense"] if kind == "dense" else [f"dsa:top_k={k}" for k in args.top_k]:
-                out = run(args, "eval", "--model", args.model, *adapter, "--dataset", questions, "--attention", attention, "--max_new_tokens", 1)
+                out = command.answer(args.ours, "eval", "--model", args.model, *adapter, "--dataset", questions, "--attention", attention, "--max_new_tokens", 1)
                 found[kind, attention] = out["exact_match"]
                 print(f"{kind}, {attention}: {100 * out['exact_match']:.1f}% of {args.questions} values found, loss {out['loss']:.3f}", flush=True)
         least = f"dsa:top_k={args.top_k[0]}"

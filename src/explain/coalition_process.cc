@@ -22,6 +22,7 @@
 #include <limits>
 #include <utility>
 
+#include "explain/exact.h"
 #include "explain/tree_shap/quadrature.h"
 
 namespace deepseek::explain {
@@ -36,10 +37,11 @@ struct Parameters {
   double part = 1e-3;          // variance of the part without order, where the rest has 1
 };
 
-// c(size) of white noise: a pair's share in the values of the players that its coalition of `size` holds is 2 c(size).
-double pair_share(int64_t size, int64_t n) {
-  return std::exp(std::lgamma(static_cast<double>(size)) + std::lgamma(static_cast<double>(n - size + 1)) - std::lgamma(static_cast<double>(n + 1)));
-}
+// Of the part without order: 2 shapley_weight(size - 1, n) of a pair's u is in the values of the players that its coalition of `size` holds.
+double pair_share(int64_t size, int64_t n) { return 2 * shapley_weight(size - 1, n); }
+
+// Enough for a polynomial of n - 1 players' factors, up to the largest there is.
+const Quadrature& nodes_for(int64_t n) { return quadrature(static_cast<int>(std::min<int64_t>(n / 2 + 1, kMostPathFeatures / 2))); }
 
 at::Tensor vector_of(const std::vector<double>& x) { return at::tensor(x, at::kDouble); }
 
@@ -50,13 +52,14 @@ class Process {
 
   // exp(-distance) of every two coalitions and of each with the other's complement, and the variance of the odd part.
   void set(const Parameters& p) {
-    const at::Tensor length = vector_of(p.length);
-    const double whole = length.sum().item<double>();
-    const at::Tensor differ = (whole - at::matmul(s_ * length, s_.t())) / 2;
+    length_ = vector_of(p.length);
+    part_ = p.part;
+    whole_ = length_.sum().item<double>();
+    const at::Tensor differ = (whole_ - at::matmul(s_ * length_, s_.t())) / 2;
     near_ = (-differ).exp();
-    far_ = (differ - whole).exp();
-    scale_ = (1 - std::exp(-whole)) / 2;
-    k_ = (near_ - far_) / (2 * scale_) + p.part * at::eye(count_, at::kDouble);
+    far_ = (differ - whole_).exp();
+    scale_ = (1 - std::exp(-whole_)) / 2;
+    k_ = (near_ - far_) / (2 * scale_) + part_ * at::eye(count_, at::kDouble);
   }
 
   // False where the matrix is not positive in f64.
@@ -75,21 +78,21 @@ class Process {
   }
 
   // Its gradient by the logarithms of the lengths [n] and of the part.
-  std::pair<at::Tensor, double> gradient(const Parameters& p) const {
+  std::pair<at::Tensor, double> gradient() const {
     const at::Tensor g = 0.5 * (at::outer(alpha_, alpha_) * (static_cast<double>(count_) / square_) - at::cholesky_inverse(factor_));
     const at::Tensor near = g * near_, far = g * far_;
     const at::Tensor agree = (s_ * at::matmul(near + far, s_)).sum(0);
-    const double whole = vector_of(p.length).sum().item<double>(), all = (near - far).sum().item<double>();
+    const double all = (near - far).sum().item<double>();
     // d scale / d l = exp(-whole) / 2 for every l.
-    const double of_scale = all * std::exp(-whole) / (4 * scale_ * scale_);
-    return {vector_of(p.length) * ((agree - all) / (4 * scale_) - of_scale), p.part * g.trace().item<double>()};
+    const double of_scale = all * std::exp(-whole_) / (4 * scale_ * scale_);
+    return {length_ * ((agree - all) / (4 * scale_) - of_scale), part_ * g.trace().item<double>()};
   }
 
   // Covariance of each player's value with each coalition's u, [n, count].
-  at::Tensor cross(const Parameters& p) const {
-    const at::Tensor a = (vector_of(p.length) / 2).tanh();
+  at::Tensor cross() const {
+    const at::Tensor a = (length_ / 2).tanh();
     at::Tensor sum = at::zeros({count_, n_}, at::kDouble);
-    const Quadrature& nodes = quadrature(static_cast<int>(std::min<int64_t>(n_ / 2 + 1, kMostPathFeatures / 2)));
+    const Quadrature& nodes = nodes_for(n_);
     for (int q = 0; q < nodes.count; ++q) {
       const at::Tensor factors = (1 + a * s_ * (2 * nodes.at[q] - 1)) / (1 + a);
       sum += nodes.weight[q] * 2 * factors.log().sum(1, true).exp() / factors;
@@ -97,17 +100,17 @@ class Process {
     sum *= a / (1 + a) * s_ / scale_;
     // The part without order: a coalition's own share in its members' values, and its complement's in the others'.
     std::vector<double> share(static_cast<size_t>(n_ + 1));
-    for (int64_t size = 1; size <= n_; ++size) share[static_cast<size_t>(size)] = 2 * pair_share(size, n_);
+    for (int64_t size = 1; size <= n_; ++size) share[static_cast<size_t>(size)] = pair_share(size, n_);
     const at::Tensor size = ((s_ + 1) / 2).sum(1, true).round().to(at::kLong), table = vector_of(share);
     const at::Tensor mine = table.index_select(0, size.squeeze(1)).unsqueeze(1), theirs = table.index_select(0, (n_ - size).squeeze(1)).unsqueeze(1);
-    return (sum + p.part * at::where(s_ > 0, mine, -theirs)).t();
+    return (sum + part_ * at::where(s_ > 0, mine, -theirs)).t();
   }
 
   // Variance of each player's value before anything is known, [n].
-  at::Tensor prior(const Parameters& p) const {
-    const at::Tensor a = (vector_of(p.length) / 2).tanh();
+  at::Tensor prior() const {
+    const at::Tensor a = (length_ / 2).tanh();
     at::Tensor sum = at::zeros({n_}, at::kDouble);
-    const Quadrature& nodes = quadrature(static_cast<int>(std::min<int64_t>(n_ / 2 + 1, kMostPathFeatures / 2)));
+    const Quadrature& nodes = nodes_for(n_);
     for (int q = 0; q < nodes.count; ++q) {
       for (int r = 0; r < nodes.count; ++r) {
         const at::Tensor factors = (1 + a * ((2 * nodes.at[q] - 1) * (2 * nodes.at[r] - 1))) / (1 + a);
@@ -115,14 +118,14 @@ class Process {
       }
     }
     double shares = 0;
-    for (int64_t size = 1; size <= n_; ++size) shares += 4 * pair_share(size, n_) / static_cast<double>(n_);  // choose(n - 1, size - 1) * c = 1 / n
-    return sum * a / (1 + a) / scale_ + p.part * shares;
+    for (int64_t size = 1; size <= n_; ++size) shares += 2 * pair_share(size, n_) / static_cast<double>(n_);  // choose(n - 1, size - 1) * c = 1 / n
+    return sum * a / (1 + a) / scale_ + part_ * shares;
   }
 
   // Means [n] and variances [n] in units of the scale.
-  std::pair<at::Tensor, at::Tensor> values(const Parameters& p) const {
-    const at::Tensor c = cross(p), solved = at::linalg_solve_triangular(factor_, c.t(), false);
-    return {at::mv(c, alpha_), (prior(p) - solved.square().sum(0)).clamp_min(0)};
+  std::pair<at::Tensor, at::Tensor> values() const {
+    const at::Tensor c = cross(), solved = at::linalg_solve_triangular(factor_, c.t(), false);
+    return {at::mv(c, alpha_), (prior() - solved.square().sum(0)).clamp_min(0)};
   }
   [[nodiscard]] double square() const { return square_; }
   // Mean square of what is left at each coalition when the others foretell it, in units of its deviation there (Rasmussen and Williams 2006, 5.12).
@@ -131,7 +134,8 @@ class Process {
  private:
   at::Tensor s_, y_;
   int64_t count_, n_;
-  double scale_ = 1, square_ = 0;
+  at::Tensor length_;
+  double part_ = 0, whole_ = 0, scale_ = 1, square_ = 0;
   at::Tensor near_, far_, k_, factor_, alpha_;
 };
 
@@ -169,7 +173,7 @@ Parameters learned(Process& process, int64_t n) {
     }
     const double value = process.likelihood() + prior.logarithm(p.length), mean = Prior::mean_of(p.length);
     if (value > most) most = value, best = p;
-    const auto [lengths, part] = process.gradient(p);
+    const auto [lengths, part] = process.gradient();
     for (size_t i = 0; i < count; ++i) {
       double& x = i + 1 < count ? p.length[i] : p.part;
       const double g = i + 1 < count ? lengths.data_ptr<double>()[i] + prior.slope(x, mean, p.length.size()) : part;
@@ -192,8 +196,6 @@ at::Tensor signs_of(std::span<const uint8_t> coalitions, int64_t n) {
 // Of count rows, `wanted` spread evenly, the first among them.
 at::Tensor spread(int64_t count, int64_t wanted) { return (at::arange(std::min(count, wanted), at::kLong) * count).div(std::min(count, wanted), "floor"); }
 
-}  // namespace
-
 // One thread for matrices that are too small for more.
 class FewThreads {
  public:
@@ -207,6 +209,8 @@ class FewThreads {
  private:
   int before_;
 };
+
+}  // namespace
 
 CoalitionPosterior coalition_posterior(std::span<const uint8_t> coalitions, int64_t n, std::span<const double> odd) {
   const auto count = static_cast<int64_t>(odd.size());
@@ -231,7 +235,7 @@ CoalitionPosterior coalition_posterior(std::span<const uint8_t> coalitions, int6
       p.part *= 4;
       process.set(p);
     }
-    const auto [m, v] = process.values(p);
+    const auto [m, v] = process.values();
     mean += m / static_cast<double>(parts);
     const auto points = static_cast<double>(rows.size(0));
     variance += v * (std::max(process.left_out() * points, process.square()) / std::max(points - static_cast<double>(n), points / 3) / static_cast<double>(parts * parts));

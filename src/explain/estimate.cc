@@ -5,6 +5,7 @@
 #include <string>
 #include <unordered_set>
 
+#include "base/random.h"
 #include "explain/coalition_process.h"
 #include "explain/exact.h"
 
@@ -14,38 +15,15 @@ namespace {
 using base::Result;
 using base::Status;
 
-// splitmix64: the same numbers everywhere, which the standard's distributions are not.
-class Draw {
- public:
-  explicit Draw(uint64_t seed) : state_(seed) {}
-  uint64_t bits() {
-    uint64_t z = state_ += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-  double uniform() { return static_cast<double>(bits() >> 11) * 0x1p-53; }
-  int64_t below(int64_t n) { return static_cast<int64_t>(uniform() * static_cast<double>(n)); }
-
- private:
-  uint64_t state_;
-};
-
 // Coalitions of which no two are equal or complements: all players, each alone where there is room, then sizes by the Shapley kernel.
 class Design {
  public:
-  Design(int64_t players, int64_t pairs, uint64_t seed) : n_(players), draw_(seed), order_(static_cast<size_t>(players)) {
+  Design(int64_t players, int64_t pairs, uint64_t seed) : n_(players), draw_{seed}, order_(static_cast<size_t>(players)) {
     for (int64_t i = 0; i < n_; ++i) order_[static_cast<size_t>(i)] = i;
     double sum = 0;
     for (int64_t size = 1; size < n_; ++size) cumulative_.push_back(sum += 1 / (static_cast<double>(size) * static_cast<double>(n_ - size)));
-    add(n_, {});
-    if (pairs > n_) {
-      for (int64_t i = 0; i < n_; ++i) {
-        order_[0] = i;
-        add(1, order_);
-      }
-      for (int64_t i = 0; i < n_; ++i) order_[static_cast<size_t>(i)] = i;
-    }
+    add(order_);
+    for (int64_t i = 0; pairs > n_ && i < n_; ++i) add({&i, 1});
   }
 
   // Coalitions so far, [count, players].
@@ -54,17 +32,20 @@ class Design {
 
   void extend(int64_t pairs) {
     for (int64_t tries = 0; count() < pairs && tries < 200 * pairs; ++tries) {
-      const double at = draw_.uniform() * cumulative_.back();
+      const double at = uniform() * cumulative_.back();
       const int64_t size = 1 + (std::upper_bound(cumulative_.begin(), cumulative_.end(), at) - cumulative_.begin());
-      for (int64_t i = 0; i < size; ++i) std::swap(order_[static_cast<size_t>(i)], order_[static_cast<size_t>(i + draw_.below(n_ - i))]);
-      add(size, order_);
+      for (int64_t i = 0; i < size; ++i) std::swap(order_[static_cast<size_t>(i)], order_[static_cast<size_t>(i + below(n_ - i))]);
+      add(std::span(order_).first(static_cast<size_t>(size)));
     }
   }
 
  private:
-  void add(int64_t size, const std::vector<int64_t>& members) {
-    std::string row(static_cast<size_t>(n_), size == n_ ? '\1' : '\0');
-    for (int64_t i = 0; size < n_ && i < size; ++i) row[static_cast<size_t>(members[static_cast<size_t>(i)])] = '\1';
+  double uniform() { return static_cast<double>(draw_() >> 11) * 0x1p-53; }
+  int64_t below(int64_t n) { return static_cast<int64_t>(uniform() * static_cast<double>(n)); }
+
+  void add(std::span<const int64_t> members) {
+    std::string row(static_cast<size_t>(n_), '\0');
+    for (const int64_t member : members) row[static_cast<size_t>(member)] = '\1';
     if (row[0] == '\0') {
       for (char& c : row) c = c == '\0' ? '\1' : '\0';  // the one of a pair that holds the first player
     }
@@ -73,7 +54,7 @@ class Design {
   }
 
   int64_t n_;
-  Draw draw_;
+  base::SplitMix64 draw_;
   std::vector<int64_t> order_;
   std::vector<double> cumulative_;
   std::vector<uint8_t> coalitions_;

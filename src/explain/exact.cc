@@ -8,9 +8,6 @@ namespace {
 
 int players_of(std::span<const double> table) { return std::countr_zero(table.size()); }
 
-// size! (n - size - 1)! / n!
-double shapley_weight(int size, int n) { return std::exp(std::lgamma(size + 1.0) + std::lgamma(static_cast<double>(n - size)) - std::lgamma(n + 1.0)); }
-
 std::vector<double> shapley_weights(int n) {
   std::vector<double> weights(static_cast<size_t>(n));
   for (int size = 0; size < n; ++size) weights[static_cast<size_t>(size)] = shapley_weight(size, n);
@@ -77,6 +74,10 @@ class Winter {
 };
 
 }  // namespace
+
+double shapley_weight(int64_t size, int64_t n) {
+  return std::exp(std::lgamma(static_cast<double>(size + 1)) + std::lgamma(static_cast<double>(n - size)) - std::lgamma(static_cast<double>(n + 1)));
+}
 
 base::Result<std::vector<double>> worth_table(Game& game) {
   const int64_t n = game.players();

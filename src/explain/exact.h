@@ -15,6 +15,9 @@ constexpr int kMostExactPlayers = 20;  // a million coalitions
 /// The worth of every coalition, [2^players]: bit i of the index says whether player i takes part. Refuses more than kMostExactPlayers.
 [[nodiscard]] base::Result<std::vector<double>> worth_table(Game& game);
 
+/// size! (n - size - 1)! / n!: the weight of a coalition of `size` that a player joins.
+[[nodiscard]] double shapley_weight(int64_t size, int64_t n);
+
 /// Shapley values [n] of a table [2^n].
 [[nodiscard]] std::vector<double> shapley_values(std::span<const double> table);
 /// Shapley interaction index of each pair, [n, n] symmetric, 0 on the diagonal. Source: Grabisch and Roubens 1999.

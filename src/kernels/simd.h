@@ -15,12 +15,13 @@ namespace deepseek::kernels {
 
 inline float bf16_to_f32(uint16_t value) { return std::bit_cast<float>(static_cast<uint32_t>(value) << 16); }
 
-/// Round to nearest even; NaN stays NaN.
-inline uint16_t f32_to_bf16(float value) {
+/// Round to nearest even, for values that are not NaN.
+inline uint16_t number_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-  return static_cast<uint16_t>(value != value ? 0x7FC0u : rounded);
+  return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
 }
+/// The same; NaN stays NaN.
+inline uint16_t f32_to_bf16(float value) { return value != value ? uint16_t{0x7FC0} : number_to_bf16(value); }
 
 /// e^x with relative error below 3e-7 for x in [-87, 88], anything outside. Cody-Waite reduction, degree-6 polynomial.
 inline float exp_within(float x) {

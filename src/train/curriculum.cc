@@ -4,20 +4,15 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/random.h"
+
 namespace deepseek::train {
 namespace {
-
-uint64_t mixed(uint64_t x) {
-  x += 0x9E3779B97F4A7C15u;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
 
 // Fisher-Yates with numbers that depend on the seed alone, whatever the standard library.
 void shuffle(std::vector<size_t>& values, uint64_t seed) {
   for (size_t i = values.size(); i > 1; --i) {
-    seed = mixed(seed);
+    seed = base::SplitMix64{seed}();
     std::swap(values[i - 1], values[seed % i]);
   }
 }
@@ -48,7 +43,7 @@ Curriculum::Curriculum(std::vector<double> difficulty, const CurriculumOptions& 
     : difficulty_(std::move(difficulty)), options_(options), ranked_(difficulty_.size()) {
   std::iota(ranked_.begin(), ranked_.end(), size_t{0});
   // Examples of equal difficulty stand in random order, so that the file's order means nothing.
-  shuffle(ranked_, mixed(options_.seed) ^ 0x5EEDu);
+  shuffle(ranked_, base::SplitMix64{options_.seed}() ^ 0x5EEDu);
   if (options_.order == Order::kRandom) return;
   std::stable_sort(ranked_.begin(), ranked_.end(), [this](size_t a, size_t b) {
     return options_.order == Order::kForward ? difficulty_[a] < difficulty_[b] : difficulty_[a] > difficulty_[b];
@@ -107,7 +102,7 @@ void Curriculum::refill(size_t admitted) {
     // New ones join what is left of this pass.
     pending_.insert(pending_.end(), ranked_.begin() + static_cast<long>(pending_admitted_), ranked_.begin() + static_cast<long>(admitted));
   }
-  shuffle(pending_, mixed(options_.seed ^ (++pass_ << 20)));
+  shuffle(pending_, base::SplitMix64{options_.seed ^ (++pass_ << 20)}());
   pending_admitted_ = admitted;
 }
 

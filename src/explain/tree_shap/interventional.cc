@@ -6,7 +6,6 @@
 #include <cmath>
 #include <unordered_map>
 
-#include "explain/tree_shap/path_walk.h"
 #include "explain/tree_shap/tree_shap.h"
 #include "hardware/team.h"
 
@@ -28,18 +27,16 @@ class Weights {
   double table_[kMostPathFeatures + 1][kMostPathFeatures + 1] = {};
 };
 
-// Features of a leaf's path that a row follows, as bits, for every row.
 struct Leaf {
-  int32_t tree;
   double value;
   std::vector<int32_t> features;
   std::vector<std::vector<int32_t>> splits;  // of each feature: nodes on the path, ~node where it leads to the right
 };
 
-void collect(const Tree& tree, int32_t index, int32_t at, Leaf& path, std::vector<Leaf>& leaves) {
+void collect(const Tree& tree, int32_t at, Leaf& path, std::vector<Leaf>& leaves) {
   const TreeNode& node = tree.nodes[static_cast<size_t>(at)];
   if (node.feature < 0) {
-    if (node.value != 0 && !path.features.empty()) leaves.push_back({index, node.value, path.features, path.splits});
+    if (node.value != 0 && !path.features.empty()) leaves.push_back({node.value, path.features, path.splits});
     return;
   }
   const auto place = static_cast<size_t>(std::find(path.features.begin(), path.features.end(), node.feature) - path.features.begin());
@@ -50,7 +47,7 @@ void collect(const Tree& tree, int32_t index, int32_t at, Leaf& path, std::vecto
   }
   for (const int32_t child : {node.left, node.right}) {
     path.splits[place].push_back(child == node.left ? at : ~at);
-    collect(tree, index, child, path, leaves);
+    collect(tree, child, path, leaves);
     path.splits[place].pop_back();
   }
   if (added) {
@@ -131,12 +128,11 @@ struct Room {
 };
 
 // Adds a tree's values to `to` [rows, features].
-void add_tree(const TreeEnsemble& model, int32_t index, std::span<const double> rows, std::span<const double> background, Room& room, double* to) {
-  const Tree& tree = model.trees[static_cast<size_t>(index)];
+void add_tree(const TreeEnsemble& model, const Tree& tree, std::span<const double> rows, std::span<const double> background, Room& room, double* to) {
   const auto features = static_cast<size_t>(model.feature_count()), count = rows.size() / features;
   std::vector<Leaf> leaves;
   Leaf path{};
-  collect(tree, index, 0, path, leaves);
+  collect(tree, 0, path, leaves);
   const Decisions mine(model, tree, rows), theirs(model, tree, background);
   for (const Leaf& leaf : leaves) {
     theirs.patterns(leaf, room.background, background.size() / features);
@@ -174,7 +170,7 @@ TreeAttribution interventional_tree_shap(const TreeEnsemble& model, std::span<co
           sum.assign(n * features * outputs, 0);
           const size_t begin = static_cast<size_t>(g) * kTreesAtATime;
           for (size_t t = begin; t < std::min(begin + kTreesAtATime, model.trees.size()); ++t) {
-            add_tree(model, static_cast<int32_t>(t), part, background, room, sum.data() + static_cast<size_t>(model.trees[t].output) * n * features);
+            add_tree(model, model.trees[t], part, background, room, sum.data() + static_cast<size_t>(model.trees[t].output) * n * features);
           }
         }
       });

@@ -3,10 +3,11 @@
 
 #include <gtest/gtest.h>
 
-#include <bit>
 #include <cmath>
 #include <functional>
 #include <random>
+
+#include "explain/exact.h"
 
 namespace deepseek::explain {
 namespace {
@@ -96,32 +97,10 @@ Game mixed_game(const TreeEnsemble& model, const double* row, const std::vector<
   };
 }
 
-double factorial(int n) { return std::tgamma(n + 1.0); }
-
 std::vector<double> all_values(const Game& game, int n) {
   std::vector<double> values(size_t{1} << n);
   for (uint32_t s = 0; s < values.size(); ++s) values[s] = game(s);
   return values;
-}
-
-double shapley(const std::vector<double>& v, int n, int i) {
-  double sum = 0;
-  for (uint32_t s = 0; s < v.size(); ++s) {
-    if ((s >> i & 1) != 0) continue;
-    const int size = std::popcount(s);
-    sum += factorial(size) * factorial(n - size - 1) / factorial(n) * (v[s | 1u << i] - v[s]);
-  }
-  return sum;
-}
-
-double interaction(const std::vector<double>& v, int n, int i, int j) {
-  double sum = 0;
-  for (uint32_t s = 0; s < v.size(); ++s) {
-    if ((s >> i & 1) != 0 || (s >> j & 1) != 0) continue;
-    const int size = std::popcount(s);
-    sum += factorial(size) * factorial(n - size - 2) / factorial(n - 1) * (v[s | 1u << i | 1u << j] - v[s | 1u << i] - v[s | 1u << j] + v[s]);
-  }
-  return sum;
 }
 
 TEST(TreeShap, EqualsEveryCoalition) {
@@ -133,9 +112,9 @@ TEST(TreeShap, EqualsEveryCoalition) {
     const auto result = tree_shap(model, rows);
     for (int r = 0; r < 5; ++r) {
       for (int o = 0; o < outputs; ++o) {
-        const auto v = all_values(path_game(model, rows.data() + r * n, o), n);
+        const auto v = all_values(path_game(model, rows.data() + r * n, o), n), expected = shapley_values(v);
         EXPECT_NEAR(result.base[static_cast<size_t>(o)], v[0], 1e-12);
-        for (int j = 0; j < n; ++j) EXPECT_NEAR(result.values[static_cast<size_t>((r * outputs + o) * n + j)], shapley(v, n, j), 1e-11) << seed << ": " << r << ", " << j;
+        for (int j = 0; j < n; ++j) EXPECT_NEAR(result.values[static_cast<size_t>((r * outputs + o) * n + j)], expected[static_cast<size_t>(j)], 1e-11) << seed << ": " << r << ", " << j;
       }
     }
   }
@@ -149,14 +128,14 @@ TEST(TreeShap, InteractionsEqualEveryCoalition) {
     const auto result = tree_shap_interactions(model, rows);
     const auto values = tree_shap(model, rows).values;
     for (int r = 0; r < 3; ++r) {
-      const auto v = all_values(path_game(model, rows.data() + r * n, 0), n);
+      const auto v = all_values(path_game(model, rows.data() + r * n, 0), n), expected = shapley_interactions(v);
       for (int i = 0; i < n; ++i) {
         double sum = 0;
         for (int j = 0; j < n; ++j) {
           const double found = result[static_cast<size_t>((r * n + i) * n + j)];
           sum += found;
           if (i == j) continue;
-          EXPECT_NEAR(found, interaction(v, n, i, j) / 2, 1e-11) << seed << ": " << i << ", " << j;
+          EXPECT_NEAR(found, expected[static_cast<size_t>(i * n + j)] / 2, 1e-11) << seed << ": " << i << ", " << j;
         }
         EXPECT_NEAR(sum, values[static_cast<size_t>(r * n + i)], 1e-11);
       }
@@ -172,9 +151,9 @@ TEST(TreeShap, InterventionalEqualsEveryCoalition) {
     const auto result = interventional_tree_shap(model, rows, background);
     for (int r = 0; r < 4; ++r) {
       for (int o = 0; o < outputs; ++o) {
-        const auto v = all_values(mixed_game(model, rows.data() + r * n, background, o), n);
+        const auto v = all_values(mixed_game(model, rows.data() + r * n, background, o), n), expected = shapley_values(v);
         EXPECT_NEAR(result.base[static_cast<size_t>(o)], v[0], 1e-12);
-        for (int j = 0; j < n; ++j) EXPECT_NEAR(result.values[static_cast<size_t>((r * outputs + o) * n + j)], shapley(v, n, j), 1e-11) << seed << ": " << r << ", " << j;
+        for (int j = 0; j < n; ++j) EXPECT_NEAR(result.values[static_cast<size_t>((r * outputs + o) * n + j)], expected[static_cast<size_t>(j)], 1e-11) << seed << ": " << r << ", " << j;
       }
     }
   }

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/json.h"
+#include "base/random.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "formats/tokenizer/unicode.h"
 #include "formats/weights/gguf.h"
@@ -22,7 +23,7 @@ constexpr size_t kCount = 10'000;
 
 class Strings {
  public:
-  explicit Strings(Json alphabet) : alphabet_(std::move(alphabet)), state_(alphabet_["seed"].get<uint64_t>()) {}
+  explicit Strings(Json alphabet) : alphabet_(std::move(alphabet)), random_{alphabet_["seed"].get<uint64_t>()} {}
   std::string next() {
     std::string text;
     for (uint64_t left = between(1, 6); left > 0; --left) {
@@ -33,13 +34,7 @@ class Strings {
   }
 
  private:
-  uint64_t random() {
-    uint64_t z = (state_ += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-  uint64_t below(uint64_t n) { return random() % n; }
+  uint64_t below(uint64_t n) { return random_() % n; }
   uint64_t between(uint64_t low, uint64_t high) { return low + below(high - low + 1); }
   std::string part() {
     const Json& rule = alphabet_["kinds"][below(alphabet_["kinds"].size())];
@@ -69,7 +64,7 @@ class Strings {
     return known ? static_cast<char32_t>(code) : U'\uFFFD';
   }
   Json alphabet_;
-  uint64_t state_;
+  base::SplitMix64 random_;
 };
 
 uint32_t fnv(const void* data, size_t size) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/random.h"
 #include "formats/weights/convert.h"
 #include "formats/weights/non_finite.h"
 
@@ -21,11 +22,8 @@ uint32_t fnv(const void* data, size_t size) {
 
 std::vector<uint8_t> random_bytes(uint64_t seed, size_t count) {
   std::vector<uint8_t> out;
-  for (uint64_t state = seed; out.size() < count;) {
-    uint64_t z = (state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    z ^= z >> 31;
+  for (base::SplitMix64 random{seed}; out.size() < count;) {
+    const uint64_t z = random();
     for (int i = 0; i < 8 && out.size() < count; ++i) out.push_back(static_cast<uint8_t>(z >> 8 * i));
   }
   return out;

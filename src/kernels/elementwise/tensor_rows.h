@@ -42,7 +42,16 @@ inline void load_rows(const at::Tensor& x, int64_t first, int64_t count, int64_t
   });
 }
 
-/// The reverse, rounding to the type of x.
+/// The same of bf16 rows as they are.
+inline void copy_rows(const at::Tensor& x, int64_t first, int64_t count, int64_t width, uint16_t* to) {
+  const int64_t dim = x.size(-1);
+  for (int64_t r = 0; r < count; ++r) {
+    const uint16_t* row = data_of<uint16_t>(x) + (first + r) * dim;
+    std::fill(std::copy(row, row + dim, to + r * width), to + (r + 1) * width, uint16_t{0});
+  }
+}
+
+/// The reverse of load_rows, rounding to the type of x.
 inline void store_rows(const float* from, int64_t width, int64_t first, int64_t count, const at::Tensor& x) {
   with_element_type(x, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;

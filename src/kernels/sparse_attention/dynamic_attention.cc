@@ -39,10 +39,7 @@ std::vector<uint16_t> pairs_of(const at::Tensor& x, const Shape& s) {
   at::parallel_for(0, heads, 1, [&](int64_t from, int64_t to) {
     std::vector<uint16_t> rows(static_cast<size_t>(s.keys * s.width));
     for (int64_t h = from; h < to; ++h) {
-      for (int64_t r = 0; r < s.keys; ++r) {
-        const uint16_t* row = data_of<uint16_t>(x) + (h * s.keys + r) * s.dim;
-        std::copy(row, row + s.dim, rows.data() + r * s.width);
-      }
+      copy_rows(x, h * s.keys, s.keys, s.width, rows.data());
       pair_rows(rows.data(), s.keys, s.width, s.pair_rows(), pairs.data() + h * size);
     }
   });
@@ -98,7 +95,7 @@ KeptScores choose(const float* x, int64_t n, const RowFacts& facts, const Dynami
 class Forward {
  public:
   Forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionOptions& o, DynamicAttentionResult& result)
-      : q_(q), s_(q, k), o_(o), scale_(static_cast<float>(scale_of(o.scale, s_.dim))), bf16_(q.scalar_type() == at::kBFloat16 && bf16_products_pay()), keys_(k), result_(result) {
+      : q_(q), s_(q, k), o_(o), scale_(static_cast<float>(scale_of(o.scale, s_.dim))), keys_(k), bf16_(keys_.bf16()), result_(result) {
     if (bf16_) value_pairs_ = pairs_of(v, s_);
     else values_ = plain_copy(v, s_);
   }
@@ -171,8 +168,8 @@ class Forward {
   Shape s_;
   const DynamicAttentionOptions& o_;
   float scale_;
-  bool bf16_;
   KeyPanels keys_;
+  bool bf16_;
   std::vector<float> values_;
   std::vector<uint16_t> value_pairs_;
   DynamicAttentionResult& result_;

@@ -9,18 +9,6 @@
 #include "kernels/sparse_attention/block_product.h"
 
 namespace deepseek::kernels {
-namespace {
-
-void load_bf16(const at::Tensor& x, int64_t first, int64_t count, int64_t width, uint16_t* to) {
-  const int64_t dim = x.size(-1);
-  for (int64_t r = 0; r < count; ++r) {
-    const uint16_t* row = data_of<uint16_t>(x) + (first + r) * dim;
-    std::fill(std::copy(row, row + dim, to + r * width), to + (r + 1) * width, uint16_t{0});
-  }
-}
-
-}  // namespace
-
 KeyPanels::KeyPanels(const at::Tensor& keys)
     : bf16_(keys.scalar_type() == at::kBFloat16 && bf16_products_pay()), dim_(keys.size(-1)), width_(round_up(dim_, kPairDepth)), panels_((keys.size(-2) + kPanel - 1) / kPanel) {
   const int64_t count = keys.size(-2), heads = keys.numel() / (count * dim_), size = width_ * kPanel;
@@ -32,7 +20,7 @@ KeyPanels::KeyPanels(const at::Tensor& keys)
     for (int64_t p = from; p < to; ++p) {
       const int64_t first = p % panels_ * kPanel, n = std::min(kPanel, count - first), row = p / panels_ * count + first;
       if (bf16_) {
-        load_bf16(keys, row, n, width_, halves.data());
+        copy_rows(keys, row, n, width_, halves.data());
         pair_columns(halves.data(), n, width_, kPanel, pairs_.data() + p * size);
       } else {
         load_rows(keys, row, n, width_, rows.data());
@@ -49,7 +37,7 @@ void KeyPanels::load(const at::Tensor& x, int64_t first, int64_t count, ScoreRow
   load_rows(x, first, count, width_, to.f32.data());
   if (!bf16_) return;
   if (to.bf16.size() < size) to.bf16.resize(size);
-  load_bf16(x, first, count, width_, to.bf16.data());
+  copy_rows(x, first, count, width_, to.bf16.data());
 }
 
 void KeyPanels::multiply(const ScoreRows& rows, int64_t count, int64_t head, int64_t panel, int64_t columns, float* out, int64_t stride) const {

@@ -22,6 +22,7 @@ class KeyPanels {
   /// keys: [..., keys, dim] f32|bf16, contiguous; the leading dimensions together are heads.
   explicit KeyPanels(const at::Tensor& keys);
 
+  [[nodiscard]] bool bf16() const { return bf16_; }  ///< by bf16 products
   [[nodiscard]] int64_t width() const { return width_; }
   [[nodiscard]] int64_t panels() const { return panels_; }  ///< of each head
   [[nodiscard]] int64_t padded_keys() const { return panels_ * kPanel; }

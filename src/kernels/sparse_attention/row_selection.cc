@@ -39,13 +39,8 @@ inline float weight_of(float x, float shift, float scale) {
   return power < kSmallestPower ? 0.0f : e;
 }
 
-// A finite float, rounded to the nearest bf16, ties to even.
-inline uint16_t bf16_of_finite(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
 inline void put(float value, float* to) { *to = value; }
-inline void put(float value, uint16_t* to) { *to = bf16_of_finite(value); }
+inline void put(float value, uint16_t* to) { *to = number_to_bf16(value); }
 
 // The threshold leaves out what would need fast_exp's lower end; x <= shift spares the upper one. `to` may be x.
 template <bool kEqual, typename T>

@@ -4,25 +4,15 @@
 
 #include <algorithm>
 
+#include "base/random.h"
 #include "formats/weights/non_finite.h"
 #include "formats/weights/safetensors.h"
 
 namespace deepseek::models {
 namespace {
 
-// SplitMix64: a small generator whose values depend on nothing but its seed.
-struct Random {
-  uint64_t state;
-  uint64_t next() {
-    uint64_t z = (state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-};
-
 uint64_t seed_of(const std::string& name, uint64_t seed) {
-  uint64_t hash = 0xCBF29CE484222325u ^ Random{seed}.next();
+  uint64_t hash = 0xCBF29CE484222325u ^ base::SplitMix64{seed}();
   for (const unsigned char c : name) hash = (hash ^ c) * 0x100000001B3u;
   return hash;
 }
@@ -31,10 +21,10 @@ uint64_t seed_of(const std::string& name, uint64_t seed) {
 
 at::Tensor seeded_uniform(const std::vector<int64_t>& shape, double bound, const std::string& name, uint64_t seed) {
   at::Tensor tensor = at::empty(shape, at::kFloat);
-  Random random{seed_of(name, seed)};
+  base::SplitMix64 random{seed_of(name, seed)};
   float* values = tensor.mutable_data_ptr<float>();
   for (int64_t i = 0; i < tensor.numel(); ++i) {
-    values[i] = static_cast<float>((static_cast<double>(random.next() >> 11) * 0x1p-52 - 1.0) * bound);
+    values[i] = static_cast<float>((static_cast<double>(random() >> 11) * 0x1p-52 - 1.0) * bound);
   }
   return tensor;
 }
