@@ -1,0 +1,54 @@
+// A model of rows as the explainers see it, whatever stands behind it: a file, a program, a server.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+#include "base/result.h"
+#include "explain/tree_ensemble.h"
+
+namespace deepseek::explain {
+
+/// What a feature's numbers mean.
+struct FeatureText {
+  std::string name;
+  std::vector<std::string> categories;  ///< code -> text; empty: a number
+};
+
+/// Rows are [count, features] f64: a number, or the code of a category; NaN is missing.
+struct TableModel {
+  /// Scores [count, outputs] of rows.
+  using Score = std::function<base::Result<std::vector<double>>(std::span<const double> rows)>;
+  /// Gradients [count, features] of one output's score by the features.
+  using Gradient = std::function<base::Result<std::vector<double>>(std::span<const double> rows, int64_t output)>;
+
+  std::string kind;                   ///< for people: "XGBoost", "LightGBM", "ONNX", "TorchScript", "command", "HTTP", "linear", "net"
+  std::vector<FeatureText> features;  ///< empty: the model takes the columns of the data as they come
+  std::vector<std::string> outputs;   ///< names, one at least; a classifier's classes
+  std::string target;                 ///< the column that it foretells, "" where unknown; it is no feature
+  /// What the scores are, and what makes them a prediction.
+  TreeEnsemble::Link link = TreeEnsemble::Link::kIdentity;
+  Score score;
+  Gradient gradient;                          ///< empty: not differentiable
+  std::shared_ptr<const TreeEnsemble> trees;  ///< of a tree ensemble: score gives its raw scores
+  std::vector<double> weights, offset;        ///< of a linear model: weights [outputs, features], offset [outputs]
+};
+
+/// What a row looks like to a program or server: features it may be told by name, categories as text.
+struct ScorerOptions {
+  std::vector<FeatureText> features;  ///< names and categories of the data, in the order of the rows
+  double timeout_seconds = 60;        ///< of one batch
+  int tries = 3;                      ///< of a batch, before it is given up
+  int64_t rows_at_a_time = 4096;
+};
+
+/// Any model of rows. `place`: a file (XGBoost .json or .ubj, LightGBM .txt, .onnx, TorchScript .pt), a directory that train_table wrote, "http://..." or
+/// "https://...", "command:...". Errors name the place and what is wrong with it.
+[[nodiscard]] base::Result<TableModel> open_table_model(const std::string& place, const ScorerOptions& options);
+
+}  // namespace deepseek::explain
