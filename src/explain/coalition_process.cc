@@ -13,23 +13,25 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mv.h>
 #include <ATen/ops/outer.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 #include <utility>
 
-#include "explain/exact.h"
-#include "explain/tree_shap/quadrature.h"
+#include "explain/coalition_functionals.h"
 
 namespace deepseek::explain {
 namespace {
 
 constexpr int kSteps = 50;           // of Adam on the likelihood; what is left by then is far below the deviations
 constexpr double kWider = 1.08;      // the parameters are uncertain too: 95% of the values of trees and nets on real data then lie within 95% intervals
+constexpr double kLevel = 100;       // variance of the even half's mean, of which nothing is known
+constexpr size_t kAtATime = 128;     // values; bounds the memory
 constexpr double kLeastPart = 1e-8;  // of the part without order: keeps the matrix positive
 
 struct Parameters {
@@ -37,20 +39,17 @@ struct Parameters {
   double part = 1e-3;          // variance of the part without order, where the rest has 1
 };
 
-// Of the part without order: 2 shapley_weight(size - 1, n) of a pair's u is in the values of the players that its coalition of `size` holds.
-double pair_share(int64_t size, int64_t n) { return 2 * shapley_weight(size - 1, n); }
-
-// Enough for a polynomial of n - 1 players' factors, up to the largest there is.
-const Quadrature& nodes_for(int64_t n) { return quadrature(static_cast<int>(std::min<int64_t>(n / 2 + 1, kMostPathFeatures / 2))); }
-
 at::Tensor vector_of(const std::vector<double>& x) { return at::tensor(x, at::kDouble); }
+
+// Which half of the game: u(S) = (v(S) - v(complement)) / 2 carries the values, (v(S) + v(complement)) / 2 the interactions of pairs.
+enum class Half { kOdd, kEven };
 
 // Coalitions as rows of -1 and 1, and what the parameters make of them.
 class Process {
  public:
-  Process(at::Tensor signs, at::Tensor y) : s_(std::move(signs)), y_(std::move(y)), count_(s_.size(0)), n_(s_.size(1)) {}
+  Process(Half half, at::Tensor signs, at::Tensor y) : sign_(half == Half::kOdd ? -1 : 1), s_(std::move(signs)), y_(std::move(y)), count_(s_.size(0)) {}
 
-  // exp(-distance) of every two coalitions and of each with the other's complement, and the variance of the odd part.
+  // exp(-distance) of every two coalitions and of each with the other's complement, and the variance of this half of the game.
   void set(const Parameters& p) {
     length_ = vector_of(p.length);
     part_ = p.part;
@@ -58,8 +57,9 @@ class Process {
     const at::Tensor differ = (whole_ - at::matmul(s_ * length_, s_.t())) / 2;
     near_ = (-differ).exp();
     far_ = (differ - whole_).exp();
-    scale_ = (1 - std::exp(-whole_)) / 2;
-    k_ = (near_ - far_) / (2 * scale_) + part_ * at::eye(count_, at::kDouble);
+    scale_ = (1 + sign_ * std::exp(-whole_)) / 2;
+    k_ = (near_ + sign_ * far_) / (2 * scale_) + part_ * at::eye(count_, at::kDouble);
+    if (sign_ > 0) k_ += kLevel;
   }
 
   // False where the matrix is not positive in f64.
@@ -81,59 +81,30 @@ class Process {
   std::pair<at::Tensor, double> gradient() const {
     const at::Tensor g = 0.5 * (at::outer(alpha_, alpha_) * (static_cast<double>(count_) / square_) - at::cholesky_inverse(factor_));
     const at::Tensor near = g * near_, far = g * far_;
-    const at::Tensor agree = (s_ * at::matmul(near + far, s_)).sum(0);
-    const double all = (near - far).sum().item<double>();
-    // d scale / d l = exp(-whole) / 2 for every l.
-    const double of_scale = all * std::exp(-whole_) / (4 * scale_ * scale_);
+    const at::Tensor agree = (s_ * at::matmul(near - sign_ * far, s_)).sum(0);
+    const double all = (near + sign_ * far).sum().item<double>();
+    // d scale / d l = -sign exp(-whole) / 2 for every l.
+    const double of_scale = -sign_ * all * std::exp(-whole_) / (4 * scale_ * scale_);
     return {length_ * ((agree - all) / (4 * scale_) - of_scale), part_ * g.trace().item<double>()};
   }
 
-  // Covariance of each player's value with each coalition's u, [n, count].
-  at::Tensor cross() const {
-    const at::Tensor a = (length_ / 2).tanh();
-    at::Tensor sum = at::zeros({count_, n_}, at::kDouble);
-    const Quadrature& nodes = nodes_for(n_);
-    for (int q = 0; q < nodes.count; ++q) {
-      const at::Tensor factors = (1 + a * s_ * (2 * nodes.at[q] - 1)) / (1 + a);
-      sum += nodes.weight[q] * 2 * factors.log().sum(1, true).exp() / factors;
-    }
-    sum *= a / (1 + a) * s_ / scale_;
-    // The part without order: a coalition's own share in its members' values, and its complement's in the others'.
-    std::vector<double> share(static_cast<size_t>(n_ + 1));
-    for (int64_t size = 1; size <= n_; ++size) share[static_cast<size_t>(size)] = pair_share(size, n_);
-    const at::Tensor size = ((s_ + 1) / 2).sum(1, true).round().to(at::kLong), table = vector_of(share);
-    const at::Tensor mine = table.index_select(0, size.squeeze(1)).unsqueeze(1), theirs = table.index_select(0, (n_ - size).squeeze(1)).unsqueeze(1);
-    return (sum + part_ * at::where(s_ > 0, mine, -theirs)).t();
-  }
-
-  // Variance of each player's value before anything is known, [n].
-  at::Tensor prior() const {
-    const at::Tensor a = (length_ / 2).tanh();
-    at::Tensor sum = at::zeros({n_}, at::kDouble);
-    const Quadrature& nodes = nodes_for(n_);
-    for (int q = 0; q < nodes.count; ++q) {
-      for (int r = 0; r < nodes.count; ++r) {
-        const at::Tensor factors = (1 + a * ((2 * nodes.at[q] - 1) * (2 * nodes.at[r] - 1))) / (1 + a);
-        sum += nodes.weight[q] * nodes.weight[r] * 4 * factors.log().sum().exp() / factors;
-      }
-    }
-    double shares = 0;
-    for (int64_t size = 1; size <= n_; ++size) shares += 2 * pair_share(size, n_) / static_cast<double>(n_);  // choose(n - 1, size - 1) * c = 1 / n
-    return sum * a / (1 + a) / scale_ + part_ * shares;
-  }
-
-  // Means [n] and variances [n] in units of the scale.
-  std::pair<at::Tensor, at::Tensor> values() const {
-    const at::Tensor c = cross(), solved = at::linalg_solve_triangular(factor_, c.t(), false);
-    return {at::mv(c, alpha_), (prior() - solved.square().sum(0)).clamp_min(0)};
+  // Means and variances, in units of the scale, of linear functionals of the game.
+  [[nodiscard]] std::pair<at::Tensor, at::Tensor> values(const std::vector<CoalitionFunctionals::Weights>& weights, const std::vector<CoalitionFunctionals::Variances>& before) const {
+    std::vector<at::Tensor> covariance;
+    std::vector<double> prior;
+    for (const auto& w : weights) covariance.push_back(w.cross / scale_ + part_ * w.own);
+    for (const auto& v : before) prior.push_back(v.smooth / scale_ + part_ * v.own);
+    const at::Tensor c = at::stack(covariance, 1), solved = at::linalg_solve_triangular(factor_, c, false);
+    return {at::mv(c.t(), alpha_), (at::tensor(prior, at::kDouble) - solved.square().sum(0)).clamp_min(0)};
   }
   [[nodiscard]] double square() const { return square_; }
   // Mean square of what is left at each coalition when the others foretell it, in units of its deviation there (Rasmussen and Williams 2006, 5.12).
   [[nodiscard]] double left_out() const { return (alpha_.square() / at::cholesky_inverse(factor_).diagonal()).mean().item<double>(); }
 
  private:
+  double sign_;
   at::Tensor s_, y_;
-  int64_t count_, n_;
+  int64_t count_;
   at::Tensor length_;
   double part_ = 0, whole_ = 0, scale_ = 1, square_ = 0;
   at::Tensor near_, far_, k_, factor_, alpha_;
@@ -210,46 +181,125 @@ class FewThreads {
   int before_;
 };
 
+Parameters learned_from(Half half, const at::Tensor& signs, const at::Tensor& y) {
+  const at::Tensor chosen = spread(y.size(0), kLearningPoints);
+  const FewThreads threads(chosen.size(0));
+  Process learning(half, signs.index_select(0, chosen), y.index_select(0, chosen));
+  return learned(learning, signs.size(1));
+}
+
+// Means and variances of the functionals whose weights and variances `weights_of(functionals, i)` and `variances_of(functionals, i)` give, by a half of the game.
+template <typename WeightsOf, typename VariancesOf>
+std::pair<std::vector<double>, std::vector<double>> fitted(Half half, const at::Tensor& signs, const FeatureTree& tree, const at::Tensor& y, Parameters p, size_t wanted,
+                                                           const WeightsOf& weights_of, const VariancesOf& variances_of) {
+  const int64_t count = y.size(0), parts = (count + kMostPoints - 1) / kMostPoints;
+  const FewThreads threads(count);
+  std::vector<double> mean(wanted), variance(wanted);
+  for (int64_t part = 0; part < parts; ++part) {
+    const at::Tensor rows = at::arange(part, count, parts, at::kLong), some = signs.index_select(0, rows);
+    Process process(half, some, y.index_select(0, rows));
+    for (process.set(p); !process.factor(); process.set(p)) p.part *= 4;
+    const auto points = static_cast<double>(rows.size(0)), players = static_cast<double>(signs.size(1)), all = static_cast<double>(parts);
+    const double scale = std::max(process.left_out() * points, process.square()) / std::max(points - players, points / 3);
+    const CoalitionFunctionals functionals(tree, some, p.length);
+    for (size_t first = 0; first < wanted; first += kAtATime) {
+      std::vector<CoalitionFunctionals::Weights> weights;
+      std::vector<CoalitionFunctionals::Variances> before;
+      for (size_t i = first; i < std::min(wanted, first + kAtATime); ++i) weights.push_back(weights_of(functionals, i)), before.push_back(variances_of(functionals, i));
+      const auto [m, v] = process.values(weights, before);
+      for (size_t i = 0; i < weights.size(); ++i) {
+        mean[first + i] += m.template const_data_ptr<double>()[i] / all;
+        variance[first + i] += v.template const_data_ptr<double>()[i] * scale / (all * all);
+      }
+    }
+  }
+  return {mean, variance};
+}
+
+// Siblings, and features that interact with others by their lengths.
+std::vector<PairPosterior> candidates(const FeatureTree& tree, const std::vector<double>& length) {
+  std::vector<int32_t> leaves;
+  for (size_t n = 0; n < tree.nodes.size(); ++n) {
+    if (tree.nodes[n].feature >= 0) leaves.push_back(static_cast<int32_t>(n));
+  }
+  const auto reach = [&](int32_t leaf) { return length[static_cast<size_t>(tree.nodes[static_cast<size_t>(leaf)].feature)]; };
+  std::stable_sort(leaves.begin(), leaves.end(), [&](int32_t a, int32_t b) { return reach(a) > reach(b); });
+  leaves.resize(std::min(leaves.size(), kMostInteracting));
+  std::set<std::pair<int32_t, int32_t>> pairs;
+  for (const int32_t a : leaves) {
+    for (const int32_t b : leaves) {
+      if (a < b) pairs.emplace(a, b);
+    }
+  }
+  for (const FeatureNode& parent : tree.nodes) {
+    if (parent.children.size() > kMostInteracting) continue;  // of so many, those that interact are features among the chosen
+    for (const int32_t a : parent.children) {
+      for (const int32_t b : parent.children) {
+        if (a < b) pairs.emplace(a, b);
+      }
+    }
+  }
+  std::vector<PairPosterior> found;
+  for (const auto& [a, b] : pairs) found.push_back({a, b});
+  return found;
+}
+
+// Values are made to add up exactly: what a node's children miss of its value goes to the least certain of them.
+void close_gaps(const FeatureTree& tree, std::vector<double>& mean, const std::vector<double>& variance) {
+  for (size_t n = 0; n < tree.nodes.size(); ++n) {
+    double gap = mean[n], sum = 0;
+    for (const int32_t c : tree.nodes[n].children) gap -= mean[static_cast<size_t>(c)], sum += variance[static_cast<size_t>(c)] + 1e-30;
+    for (const int32_t c : tree.nodes[n].children) mean[static_cast<size_t>(c)] += gap * (variance[static_cast<size_t>(c)] + 1e-30) / sum;
+  }
+}
+
+double rms(std::span<const double> x) {
+  double sum = 0;
+  for (const double value : x) sum += value * value;
+  return std::sqrt(sum / static_cast<double>(x.size()));
+}
+
+at::Tensor tensor_of(std::span<const double> x) { return at::tensor(at::ArrayRef<double>(x.data(), x.size()), at::kDouble); }
+
 }  // namespace
 
-CoalitionPosterior coalition_posterior(std::span<const uint8_t> coalitions, int64_t n, std::span<const double> odd) {
-  const auto count = static_cast<int64_t>(odd.size());
-  const at::Tensor signs = signs_of(coalitions, n), u = at::tensor(at::ArrayRef<double>(odd.data(), odd.size()), at::kDouble);
-  const double unit = u.square().mean().sqrt().item<double>();
-  CoalitionPosterior result{std::vector<double>(static_cast<size_t>(n)), std::vector<double>(static_cast<size_t>(n)), std::max(1.0, static_cast<double>(count - n) / 2)};
+CoalitionPosterior coalition_posterior(std::span<const uint8_t> coalitions, const FeatureTree& tree, std::span<const double> odd) {
+  const size_t nodes = tree.nodes.size();
+  const auto players = static_cast<double>(tree.feature_count());
+  CoalitionPosterior result{std::vector<double>(nodes), std::vector<double>(nodes), std::max(1.0, (static_cast<double>(odd.size()) - players) / 2)};
+  const double unit = rms(odd);
   if (unit == 0) return result;  // the odd part is 0 wherever it was asked
-  const at::Tensor y = u / unit, chosen = spread(count, kLearningPoints);
-  Parameters p = [&] {
-    const FewThreads threads(chosen.size(0));
-    Process learning(signs.index_select(0, chosen), y.index_select(0, chosen));
-    return learned(learning, n);
-  }();
-  const FewThreads threads(count);
-  const int64_t parts = (count + kMostPoints - 1) / kMostPoints;
-  at::Tensor mean = at::zeros({n}, at::kDouble), variance = mean.clone();
-  for (int64_t part = 0; part < parts; ++part) {
-    const at::Tensor rows = at::arange(part, count, parts, at::kLong);
-    Process process(signs.index_select(0, rows), y.index_select(0, rows));
-    process.set(p);
-    while (!process.factor()) {
-      p.part *= 4;
-      process.set(p);
-    }
-    const auto [m, v] = process.values();
-    mean += m / static_cast<double>(parts);
-    const auto points = static_cast<double>(rows.size(0));
-    variance += v * (std::max(process.left_out() * points, process.square()) / std::max(points - static_cast<double>(n), points / 3) / static_cast<double>(parts * parts));
-  }
-  // Parts that do not hold all players know the sum only roughly; it is exact from the first coalition.
-  const double gap = (2 * u[0] / unit - mean.sum()).item<double>();
-  const at::Tensor weight = variance + 1e-30;
-  mean += gap * weight / weight.sum();
-  const at::Tensor deviation = variance.sqrt();
-  for (int64_t i = 0; i < n; ++i) {
-    result.mean[static_cast<size_t>(i)] = unit * mean[i].item<double>();
-    result.deviation[static_cast<size_t>(i)] = kWider * unit * deviation[i].item<double>();
-  }
+  const at::Tensor signs = signs_of(coalitions, tree.feature_count()), y = tensor_of(odd) / unit;
+  const auto [mean, variance] = fitted(
+      Half::kOdd, signs, tree, y, learned_from(Half::kOdd, signs, y), nodes, [](const auto& functionals, size_t n) { return functionals.of(static_cast<int32_t>(n)); },
+      [](const auto& functionals, size_t n) { return functionals.variance_of(static_cast<int32_t>(n)); });
+  for (size_t n = 0; n < nodes; ++n) result.mean[n] = unit * mean[n];
+  result.mean[0] = 2 * odd[0];  // the first coalition holds all players
+  close_gaps(tree, result.mean, variance);
+  for (size_t n = 1; n < nodes; ++n) result.deviation[n] = kWider * unit * std::sqrt(variance[n]);
   return result;
+}
+
+std::vector<PairPosterior> strongest_interactions(std::span<const uint8_t> coalitions, const FeatureTree& tree, std::span<const double> even, int64_t wanted, InteractionIndex index) {
+  double middle = 0;
+  for (const double value : even) middle += value / static_cast<double>(even.size());
+  std::vector<double> centred(even.begin(), even.end());
+  for (double& value : centred) value -= middle;
+  const double unit = rms(centred);
+  if (unit <= 1e-13 * std::abs(middle)) return {};  // the model adds up
+  const at::Tensor signs = signs_of(coalitions, tree.feature_count()), y = tensor_of(centred) / unit;
+  const Parameters p = learned_from(Half::kEven, signs, y);
+  std::vector<PairPosterior> pairs = candidates(tree, p.length);
+  const auto [mean, variance] = fitted(
+      Half::kEven, signs, tree, y, p, pairs.size(), [&](const auto& functionals, size_t i) { return functionals.of(pairs[i].first, pairs[i].second, index); },
+      [&](const auto& functionals, size_t i) { return functionals.variance_of(pairs[i].first, pairs[i].second, index); });
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    pairs[i].mean = unit * mean[i];
+    pairs[i].deviation = kWider * unit * std::sqrt(variance[i]);
+  }
+  std::stable_sort(pairs.begin(), pairs.end(), [](const auto& a, const auto& b) { return std::abs(a.mean) > std::abs(b.mean); });
+  pairs.resize(std::min(pairs.size(), static_cast<size_t>(wanted)));
+  return pairs;
 }
 
 }  // namespace deepseek::explain

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "explain/exact.h"
@@ -107,6 +109,90 @@ TEST(Estimate, ManyFeaturesAndFewCalls) {
   for (const double value : e.values) sum += value;
   EXPECT_NEAR(sum, e.total, 1e-9);
   EXPECT_LE(e.asked, 300);
+}
+
+// Three groups, one of them two levels deep.
+FeatureTree grouped(int n) {
+  std::vector<std::string> names;
+  for (int i = 0; i < n; ++i) names.push_back("x" + std::to_string(i));
+  const auto groups = nlohmann::ordered_json::parse(R"({"a": ["x0", "x1", {"deep": ["x2", "x3"]}], "b": ["x4", "x5", "x6"], "c": ["x7", "x8"]})");
+  return *tree_of_groups(groups, names);
+}
+
+TEST(EstimateOnATree, ValuesAndPairsAreNearTheTruthAndAddUp) {
+  int inside = 0, all = 0, pairs_inside = 0, pairs = 0;
+  double error = 0, norm = 0, pair_error = 0, pair_norm = 0;
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    auto game = network(11, seed);
+    const FeatureTree tree = grouped(11);
+    const auto table = *worth_table(game);
+    const auto truth = winter_values(table, tree);
+    const auto index = seed % 2 == 0 ? InteractionIndex::kShapley : InteractionIndex::kFaith;
+    auto e = estimate_winter(game, tree, {.budget = 300, .pairs = 200, .index = index, .seed = seed});
+    ASSERT_TRUE(e) << e.error().message;
+    EXPECT_NEAR(e->values[0], e->total - e->base, 1e-12);
+    for (size_t n = 0; n < tree.nodes.size(); ++n) {
+      double sum = 0;
+      for (const int32_t c : tree.nodes[n].children) sum += e->values[static_cast<size_t>(c)];
+      EXPECT_NEAR(e->values[n], tree.nodes[n].children.empty() ? e->values[n] : sum, 1e-9);
+      error += (e->values[n] - truth[n]) * (e->values[n] - truth[n]);
+      norm += truth[n] * truth[n];
+      if (n == 0) continue;
+      inside += std::abs(e->values[n] - truth[n]) <= e->half_width[n] + 1e-6 ? 1 : 0;
+      ++all;
+    }
+    for (const PairEstimate& pair : e->pairs) {
+      const double exact = winter_interaction(table, tree, pair.first, pair.second, index);
+      pairs_inside += std::abs(pair.value - exact) <= pair.half_width + 1e-6 ? 1 : 0;
+      pair_error += (pair.value - exact) * (pair.value - exact);
+      pair_norm += exact * exact;
+      ++pairs;
+    }
+  }
+  EXPECT_LT(std::sqrt(error / norm), 0.05);
+  EXPECT_GT(inside, all * 0.88);
+  EXPECT_LT(inside, all * 0.995);
+  EXPECT_LT(std::sqrt(pair_error / pair_norm), 0.35);
+  EXPECT_GT(pairs_inside, pairs * 0.88);
+}
+
+TEST(EstimateOnATree, TheStrongPairIsFoundAmongMany) {
+  FunctionGame game(80, [](std::span<const uint8_t> c) {
+    double sum = 3.0 * c[17] * c[42] - 2.0 * c[5] * c[6];
+    for (size_t i = 0; i < c.size(); ++i) sum += 0.1 * c[i] * (static_cast<double>(i % 7) - 3);
+    return sum;
+  });
+  auto e = estimate_shapley(game, {.budget = 800, .pairs = 2});
+  ASSERT_TRUE(e) << e.error().message;
+  ASSERT_EQ(e->pairs.size(), 2u);
+  EXPECT_EQ(std::minmax(e->pairs[0].first, e->pairs[0].second), std::minmax(17, 42));
+  EXPECT_EQ(std::minmax(e->pairs[1].first, e->pairs[1].second), std::minmax(5, 6));
+  EXPECT_NEAR(e->pairs[0].value, 3, 0.3);
+  EXPECT_NEAR(e->pairs[1].value, -2, 0.3);
+}
+
+TEST(EstimateOnATree, OpensWhatMattersAndLeavesTheRestClosed) {
+  nlohmann::ordered_json groups;
+  std::vector<std::string> names;
+  for (int g = 0; g < 20; ++g) {
+    for (int i = 0; i < 20; ++i) {
+      names.push_back("x" + std::to_string(20 * g + i));
+      groups["group " + std::to_string(g)].push_back(names.back());
+    }
+  }
+  const FeatureTree tree = *tree_of_groups(groups, names);
+  FunctionGame game(400, [](std::span<const uint8_t> c) { return 2.0 * c[41] * c[45] + 1.0 * c[47] + 0.5 * c[300]; });
+  auto e = estimate_winter(game, tree, {.budget = 400});
+  ASSERT_TRUE(e) << e.error().message;
+  const auto node_of = [&](const std::string& name) { return static_cast<size_t>(std::find_if(tree.nodes.begin(), tree.nodes.end(), [&](const auto& n) { return n.name == name; }) - tree.nodes.begin()); };
+  EXPECT_EQ(e->open[node_of("group 2")], 1);
+  EXPECT_EQ(e->open[node_of("group 15")], 1);
+  EXPECT_EQ(e->open[node_of("group 7")], 0);
+  EXPECT_NEAR(e->values[node_of("group 2")], 3, 0.05);
+  EXPECT_NEAR(e->values[node_of("x41")], 1, 0.2);
+  EXPECT_NEAR(e->values[node_of("x47")], 1, 0.2);
+  EXPECT_NEAR(e->values[node_of("x300")], 0.5, 0.1);
+  EXPECT_LE(e->asked, 400);
 }
 
 TEST(Estimate, TheSeedDecidesEverything) {

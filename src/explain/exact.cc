@@ -1,7 +1,10 @@
 #include "explain/exact.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <initializer_list>
+#include <utility>
 
 namespace deepseek::explain {
 namespace {
@@ -71,6 +74,53 @@ class Winter {
   const FeatureTree& tree_;
   std::vector<size_t> mask_;
   std::vector<double> values_;
+};
+
+// Interactions on a tree: every level on the ways from the root to two nodes, one after the other.
+class WinterPair {
+ public:
+  WinterPair(std::span<const double> table, const FeatureTree& tree, int32_t first, int32_t second, InteractionIndex index) : table_(table) {
+    const auto below = tree.features_below();
+    for (const auto& features : below) {
+      masks_.push_back(0);
+      for (const int32_t feature : features) masks_.back() |= size_t{1} << feature;
+    }
+    first_ = masks_[static_cast<size_t>(first)], second_ = masks_[static_cast<size_t>(second)];
+    const Fork fork = fork_of(tree, first, second);
+    add_level(tree, fork.node, {fork.first, fork.second}, index);
+    for (const auto& [from, to] : {std::pair{first, fork.first}, {second, fork.second}, {fork.node, 0}}) {
+      for (int32_t n = from; n != to; n = tree.nodes[static_cast<size_t>(n)].parent) add_level(tree, tree.nodes[static_cast<size_t>(n)].parent, {n}, InteractionIndex::kShapley);
+    }
+  }
+
+  double sum(size_t level = 0, size_t known = 0) const {
+    if (level == levels_.size()) return table_[known | first_ | second_] - table_[known | first_] - table_[known | second_] + table_[known];
+    const auto& [siblings, weights] = levels_[level];
+    double total = 0;
+    for (size_t some = 0; some < size_t{1} << siblings.size(); ++some) {
+      size_t also = known;
+      for (size_t i = 0; i < siblings.size(); ++i) also |= (some >> i & 1) != 0 ? siblings[i] : 0;
+      total += weights[static_cast<size_t>(std::popcount(some))] * sum(level + 1, also);
+    }
+    return total;
+  }
+
+ private:
+  void add_level(const FeatureTree& tree, int32_t parent, std::initializer_list<int32_t> without, InteractionIndex index) {
+    std::vector<size_t> siblings;
+    for (const int32_t c : tree.nodes[static_cast<size_t>(parent)].children) {
+      if (std::find(without.begin(), without.end(), c) == without.end()) siblings.push_back(masks_[static_cast<size_t>(c)]);
+    }
+    const auto others = static_cast<int64_t>(siblings.size());
+    std::vector<double> weights;
+    for (int64_t s = 0; s <= others; ++s) weights.push_back(index == InteractionIndex::kFaith ? 6 * shapley_weight(s + 1, others + 3) : shapley_weight(s, others + 1));
+    levels_.emplace_back(std::move(siblings), std::move(weights));
+  }
+
+  std::span<const double> table_;
+  std::vector<size_t> masks_;
+  size_t first_ = 0, second_ = 0;
+  std::vector<std::pair<std::vector<size_t>, std::vector<double>>> levels_;
 };
 
 }  // namespace
@@ -160,5 +210,9 @@ PairwiseValues faith_shap(std::span<const double> table) {
 }
 
 std::vector<double> winter_values(std::span<const double> table, const FeatureTree& tree) { return Winter(table, tree).run(); }
+
+double winter_interaction(std::span<const double> table, const FeatureTree& tree, int32_t first, int32_t second, InteractionIndex index) {
+  return WinterPair(table, tree, first, second, index).sum();
+}
 
 }  // namespace deepseek::explain

@@ -7,6 +7,7 @@
 
 #include "explain/feature_tree.h"
 #include "explain/game.h"
+#include "explain/interaction.h"
 
 namespace deepseek::explain {
 
@@ -35,5 +36,8 @@ struct PairwiseValues {
 /// Winter values (Winter 1989; for two levels Owen 1977) of every node of the tree: a group plays among its siblings as one, then its children share what it
 /// gets. A node's value is the sum of its children's; on a flat tree the leaves have Shapley values.
 [[nodiscard]] std::vector<double> winter_values(std::span<const double> table, const FeatureTree& tree);
+/// Interaction of two nodes on the tree, neither below the other: as the values, with both left out where their ways part. Of two groups it is the sum over
+/// the pairs of their children; on a flat tree it is the index itself.
+[[nodiscard]] double winter_interaction(std::span<const double> table, const FeatureTree& tree, int32_t first, int32_t second, InteractionIndex index);
 
 }  // namespace deepseek::explain

@@ -167,6 +167,33 @@ TEST(Exact, FaithShapIsTheBestFitInTheShapleyKernel) {
   }
 }
 
+TEST(Exact, InteractionsOnATreeAddUpAndAreTheIndexOnAFlatOne) {
+  const int n = 7;
+  const auto table = random_table(n, 5);
+  const FeatureTree flat = tree_of("{}", n), deep = tree_of(R"({"G": ["a", {"X": ["b", "d"]}], "H": {"Y": ["c", "e"], "Z": ["f"]}})", n);
+  const auto sii = shapley_interactions(table), faith = faith_shap(table).pairs;
+  for (int32_t i = 0; i < n; ++i) {
+    for (int32_t j = 0; j < i; ++j) {
+      const auto at = static_cast<size_t>(i * n + j);
+      EXPECT_NEAR(winter_interaction(table, flat, i + 1, j + 1, InteractionIndex::kShapley), sii[at], 1e-11);
+      EXPECT_NEAR(winter_interaction(table, flat, i + 1, j + 1, InteractionIndex::kFaith), faith[at], 1e-11);
+    }
+  }
+  for (const auto index : {InteractionIndex::kShapley, InteractionIndex::kFaith}) {
+    for (size_t a = 1; a < deep.nodes.size(); ++a) {
+      for (size_t b = a + 1; b < deep.nodes.size(); ++b) {
+        const auto first = static_cast<int32_t>(a), second = static_cast<int32_t>(b);
+        bool inside = false;
+        for (int32_t up = second; up >= 0; up = deep.nodes[static_cast<size_t>(up)].parent) inside |= up == first;
+        if (inside || deep.nodes[a].children.empty()) continue;
+        double sum = 0;
+        for (const int32_t c : deep.nodes[a].children) sum += winter_interaction(table, deep, c, second, index);
+        EXPECT_NEAR(winter_interaction(table, deep, first, second, index), sum, 1e-11) << deep.nodes[a].name << " " << deep.nodes[b].name;
+      }
+    }
+  }
+}
+
 TEST(Exact, Axioms) {
   const int n = 8;
   auto table = random_table(n, 5);

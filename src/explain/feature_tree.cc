@@ -118,6 +118,16 @@ int64_t FeatureTree::feature_count() const {
   return std::count_if(nodes.begin(), nodes.end(), [](const FeatureNode& node) { return node.feature >= 0; });
 }
 
+Fork fork_of(const FeatureTree& tree, int32_t first, int32_t second) {
+  const auto parent = [&](int32_t n) { return tree.nodes[static_cast<size_t>(n)].parent; };
+  // A parent comes before its children: the later of two parents is not above the other.
+  while (parent(first) != parent(second)) {
+    if (parent(first) > parent(second)) first = parent(first);
+    else second = parent(second);
+  }
+  return {parent(first), first, second};
+}
+
 FeatureTree flat_tree(std::span<const std::string> features) {
   FeatureTree tree;
   tree.nodes.push_back({.name = "all"});

@@ -27,6 +27,13 @@ struct FeatureTree {
   [[nodiscard]] int64_t feature_count() const;
 };
 
+/// Where the ways from the root to two nodes part: the last node that they share, and the child of it on either way.
+struct Fork {
+  int32_t node = 0, first = 0, second = 0;
+};
+/// Neither node may lie below the other.
+[[nodiscard]] Fork fork_of(const FeatureTree& tree, int32_t first, int32_t second);
+
 /// Every feature a child of the root.
 [[nodiscard]] FeatureTree flat_tree(std::span<const std::string> features);
 

@@ -4,6 +4,23 @@
 
 namespace deepseek::explain {
 
+std::vector<double> expected_scores(const TreeEnsemble& model) {
+  std::vector<double> scores = model.base;
+  for (const Tree& tree : model.trees) {
+    std::vector<double> reach(tree.nodes.size());
+    reach[0] = 1;
+    for (size_t n = 0; n < tree.nodes.size(); ++n) {  // children come after their parent
+      const TreeNode& node = tree.nodes[n];
+      if (node.feature < 0) {
+        scores[static_cast<size_t>(tree.output)] += reach[n] * node.value;
+        continue;
+      }
+      for (const int32_t child : {node.left, node.right}) reach[static_cast<size_t>(child)] = reach[n] * share_of(tree, node, child);
+    }
+  }
+  return scores;
+}
+
 void to_columns(const TreeEnsemble& model, std::span<const double> rows, Doubles* columns) {
   const int64_t features = model.feature_count(), count = static_cast<int64_t>(rows.size()) / features;
   for (int64_t r = 0; r < kBlockRows; ++r) {

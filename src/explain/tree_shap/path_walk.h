@@ -33,6 +33,9 @@ struct PathElement {
   return node.cover > 0 ? tree.nodes[static_cast<size_t>(child)].cover / node.cover : 0;
 }
 
+/// What the trees give for an output each when nothing is known.
+[[nodiscard]] std::vector<double> expected_scores(const TreeEnsemble& model);
+
 /// Rows [up to kBlockRows, features] to columns [features][kVectors], rounded as the model reads them; absent rows repeat the last one.
 void to_columns(const TreeEnsemble& model, std::span<const double> rows, Doubles* columns);
 

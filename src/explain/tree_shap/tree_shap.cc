@@ -100,24 +100,6 @@ EXPLAIN_INLINE void add_values(std::span<const PathElement> path, double value, 
   }
 }
 
-// What the trees give when nothing is known.
-std::vector<double> expected_scores(const TreeEnsemble& model) {
-  std::vector<double> scores = model.base;
-  for (const Tree& tree : model.trees) {
-    std::vector<double> reach(tree.nodes.size());
-    reach[0] = 1;
-    for (size_t n = 0; n < tree.nodes.size(); ++n) {  // children come after their parent
-      const TreeNode& node = tree.nodes[n];
-      if (node.feature < 0) {
-        scores[static_cast<size_t>(tree.output)] += reach[n] * node.value;
-        continue;
-      }
-      for (const int32_t child : {node.left, node.right}) reach[static_cast<size_t>(child)] = reach[n] * share_of(tree, node, child);
-    }
-  }
-  return scores;
-}
-
 // body(block of rows as columns, room of `size` vectors set to 0, first row, rows, output) for each block and output; store it from the room.
 template <typename Add, typename Store>
 void for_each_block(const TreeEnsemble& model, std::span<const double> rows, int64_t size, int threads, const Add& add, const Store& store) {

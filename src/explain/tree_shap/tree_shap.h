@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "explain/feature_tree.h"
+#include "explain/interaction.h"
 #include "explain/tree_ensemble.h"
 
 namespace deepseek::explain {
@@ -30,5 +32,18 @@ struct TreeAttribution {
 
 /// [rows, outputs, features, features], symmetric: half of the Shapley interaction index off the diagonal, the rest of the feature's value on it.
 [[nodiscard]] std::vector<double> tree_shap_interactions(const TreeEnsemble& model, std::span<const double> rows, int threads = 0);
+
+/// What stands for unknown features in tree_winter: the shares of training rows at each split, or the rows of a background.
+struct TreeWorth {
+  std::span<const double> background;  ///< [count, features]; empty: path dependent
+  int threads = 0;
+};
+
+/// Winter values (exact.h) on a tree of the model's features: values [rows, outputs, nodes of the tree]. On a flat tree they are the values above.
+[[nodiscard]] TreeAttribution tree_winter(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> rows, const TreeWorth& worth = {});
+
+/// Interactions of every two features on the tree (winter_interaction of exact.h) of one row's output: [features, features], symmetric, 0 on the diagonal.
+[[nodiscard]] std::vector<double> tree_winter_interactions(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> row, int64_t output, InteractionIndex index,
+                                                           const TreeWorth& worth = {});
 
 }  // namespace deepseek::explain

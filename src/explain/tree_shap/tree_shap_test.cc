@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "explain/exact.h"
@@ -157,6 +158,53 @@ TEST(TreeShap, InterventionalEqualsEveryCoalition) {
       }
     }
   }
+}
+
+FeatureTree groups_of(const char* groups, const TreeEnsemble& model) { return *tree_of_groups(nlohmann::ordered_json::parse(groups), model.features); }
+
+TEST(TreeWinter, ValuesAndInteractionsEqualEveryCoalition) {
+  const int n = 9;
+  for (const char* groups : {"{}", R"({"A": ["x0", "x3", "x5"], "B": ["x1", "x2"]})", R"({"A": [{"deep": ["x0", {"deeper": ["x7", "x8"]}]}, "x4"], "B": {"C": ["x1", "x2"], "D": ["x6"]}})"}) {
+    for (uint32_t seed = 0; seed < 4; ++seed) {
+      const auto model = random_ensemble(seed + 70, n, 12, 2 + 2 * static_cast<int>(seed), 2);
+      const FeatureTree tree = groups_of(groups, model);
+      const auto rows = random_rows(seed, 3, model), background = seed % 2 == 0 ? random_rows(seed + 9, 1 + 80 * (seed / 2), model) : std::vector<double>();
+      const TreeWorth worth{.background = background};
+      const auto result = tree_winter(model, tree, rows, worth);
+      for (int r = 0; r < 3; ++r) {
+        const double* row = rows.data() + r * n;
+        const auto table = all_values(background.empty() ? path_game(model, row, 1) : mixed_game(model, row, background, 1), n);
+        const auto expected = winter_values(table, tree);
+        EXPECT_NEAR(result.base[1], table[0], 1e-12);
+        for (size_t node = 0; node < expected.size(); ++node) EXPECT_NEAR(result.values[static_cast<size_t>(r * 2 + 1) * expected.size() + node], expected[node], 1e-11) << groups << seed << tree.nodes[node].name;
+        const auto index = r == 0 ? InteractionIndex::kFaith : InteractionIndex::kShapley;
+        const auto pairs = tree_winter_interactions(model, tree, std::span(row, n), 1, index, worth);
+        for (size_t a = 0; a < tree.nodes.size(); ++a) {
+          for (size_t b = 0; b < tree.nodes.size(); ++b) {
+            if (a == b || tree.nodes[a].feature < 0 || tree.nodes[b].feature < 0) continue;
+            EXPECT_NEAR(pairs[static_cast<size_t>(tree.nodes[a].feature * n + tree.nodes[b].feature)], winter_interaction(table, tree, static_cast<int32_t>(a), static_cast<int32_t>(b), index), 1e-11);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(TreeWinter, AFlatTreeHasShapleyValuesAndThreadsChangeNothing) {
+  const auto model = random_ensemble(11, 30, 60, 9);
+  const auto rows = random_rows(5, 70, model), background = random_rows(6, 70, model);
+  const FeatureTree flat = flat_tree(model.features);
+  const auto expected = tree_shap(model, rows), against = interventional_tree_shap(model, rows, background);
+  const auto found = tree_winter(model, flat, rows), mixed = tree_winter(model, flat, rows, {.background = background});
+  for (size_t r = 0; r < 70; ++r) {
+    for (size_t j = 0; j < 30; ++j) {
+      EXPECT_NEAR(found.values[r * 31 + j + 1], expected.values[r * 30 + j], 1e-10);
+      EXPECT_NEAR(mixed.values[r * 31 + j + 1], against.values[r * 30 + j], 1e-10);
+    }
+  }
+  EXPECT_EQ(found.values, tree_winter(model, flat, rows, {.threads = 1}).values);
+  const auto row = std::span(rows).subspan(0, 30);
+  EXPECT_EQ(tree_winter_interactions(model, flat, row, 0, InteractionIndex::kShapley, {.threads = 1}), tree_winter_interactions(model, flat, row, 0, InteractionIndex::kShapley, {.threads = 2}));
 }
 
 // One chain that asks for a new feature at each split: the longest path that is walked.

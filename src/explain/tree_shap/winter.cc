@@ -1,0 +1,345 @@
+// Values and interactions on a tree of features. A leaf's game is a product over the features of its path (tree_shap.h); groups of them are products too, so that a
+// level of the tree is the same integral over groups, and a feature's value the product of the integrals of the levels above it.
+#include <algorithm>
+
+#include "explain/tree_shap/path_walk.h"
+#include "explain/tree_shap/tree_shap.h"
+#include "hardware/team.h"
+
+namespace deepseek::explain {
+namespace {
+
+// A number for each row of a block.
+struct Wide {
+  Doubles v[kVectors];
+};
+EXPLAIN_INLINE Wide wide(double x) {
+  Wide w;
+  for (Doubles& d : w.v) d = splat(x);
+  return w;
+}
+EXPLAIN_INLINE Wide operator*(const Wide& a, const Wide& b) {
+  Wide c;
+  for (int i = 0; i < kVectors; ++i) c.v[i] = a.v[i] * b.v[i];
+  return c;
+}
+EXPLAIN_INLINE Wide operator-(const Wide& a, const Wide& b) {
+  Wide c;
+  for (int i = 0; i < kVectors; ++i) c.v[i] = a.v[i] - b.v[i];
+  return c;
+}
+EXPLAIN_INLINE void add_scaled(Wide& to, double by, const Wide& a) {
+  for (int i = 0; i < kVectors; ++i) to.v[i] += by * a.v[i];
+}
+// t in + (1 - t) out
+EXPLAIN_INLINE Wide mix(double t, const Wide& in, const Wide& out) {
+  Wide c;
+  for (int i = 0; i < kVectors; ++i) c.v[i] = out.v[i] + t * (in.v[i] - out.v[i]);
+  return c;
+}
+
+// A feature of the path, or a group of them: what it multiplies the leaf by when it is in and when it is out.
+struct Part {
+  int64_t feature = 0;
+  Wide in, out;
+};
+
+// The way from the root down to each feature.
+std::vector<std::vector<int32_t>> chains(const FeatureTree& tree) {
+  std::vector<std::vector<int32_t>> chains(static_cast<size_t>(tree.feature_count()));
+  for (size_t n = 0; n < tree.nodes.size(); ++n) {
+    if (tree.nodes[n].feature < 0) continue;
+    auto& chain = chains[static_cast<size_t>(tree.nodes[n].feature)];
+    for (auto at = static_cast<int32_t>(n); at >= 0; at = tree.nodes[static_cast<size_t>(at)].parent) chain.push_back(at);
+    std::reverse(chain.begin(), chain.end());
+  }
+  return chains;
+}
+
+class LeafGame {
+ public:
+  explicit LeafGame(const FeatureTree& tree) : chains_(chains(tree)) {}
+
+  // To be filled with the features of the path, in any order.
+  std::vector<Part>& parts() { return parts_; }
+
+  /// visit(feature, value without the leaf's own) for each feature.
+  template <typename Visit>
+  void values(const Visit& visit) {
+    sort();
+    descend(0, parts_.size(), 0, wide(1), visit);
+  }
+
+  /// visit(first, second, interaction without the leaf's own) for each pair of features.
+  template <typename Visit>
+  void pairs(InteractionIndex index, const Visit& visit) {
+    sort();
+    index_ = index;
+    differences_.clear();
+    for (const Part& part : parts_) differences_.push_back(part.in - part.out);
+    pairs_below(0, parts_.size(), 0, wide(1), visit);
+  }
+
+ private:
+  // Groups lie together then.
+  void sort() {
+    std::sort(parts_.begin(), parts_.end(), [&](const Part& a, const Part& b) { return chains_[static_cast<size_t>(a.feature)] < chains_[static_cast<size_t>(b.feature)]; });
+  }
+
+  // Where the parts from `first` to `last`, which share the first `depth` + 1 nodes of their chains, fall apart: bounds of the children that hold some.
+  std::vector<size_t> bounds(size_t first, size_t last, size_t& depth) const {
+    for (;; ++depth) {
+      std::vector<size_t> found{first};
+      const auto node = [&](size_t i) { return chains_[static_cast<size_t>(parts_[i].feature)][depth + 1]; };
+      for (size_t i = first + 1; i < last; ++i) {
+        if (node(i) != node(i - 1)) found.push_back(i);
+      }
+      found.push_back(last);
+      if (found.size() > 2) return found;
+    }
+  }
+
+  std::vector<Part> groups(const std::vector<size_t>& at) const {
+    std::vector<Part> found;
+    for (size_t c = 0; c + 1 < at.size(); ++c) {
+      Part group = parts_[at[c]];
+      for (size_t i = at[c] + 1; i < at[c + 1]; ++i) group.in = group.in * parts_[i].in, group.out = group.out * parts_[i].out;
+      found.push_back(group);
+    }
+    return found;
+  }
+
+  // Integral over t of the product of all groups but one or two.
+  static Wide integral(const std::vector<Part>& groups, size_t without, size_t also, InteractionIndex index) {
+    const int extra = index == InteractionIndex::kFaith ? 2 : 0;
+    const Quadrature& q = quadrature(std::clamp((static_cast<int>(groups.size()) - 1 + extra) / 2 + 1, 1, kMostPathFeatures / 2));
+    Wide sum = wide(0);
+    for (int n = 0; n < q.count; ++n) {
+      Wide product = wide(1);
+      for (size_t s = 0; s < groups.size(); ++s) {
+        if (s != without && s != also) product = product * mix(q.at[n], groups[s].in, groups[s].out);
+      }
+      add_scaled(sum, q.weight[n] * (index == InteractionIndex::kFaith ? 6 * q.at[n] * (1 - q.at[n]) : 1), product);
+    }
+    return sum;
+  }
+
+  template <typename Visit>
+  void descend(size_t first, size_t last, size_t depth, const Wide& above, const Visit& visit) {
+    if (last - first == 1) {
+      visit(parts_[first].feature, above * (parts_[first].in - parts_[first].out));
+      return;
+    }
+    const std::vector<size_t> at = bounds(first, last, depth);
+    const std::vector<Part> children = groups(at);
+    for (size_t c = 0; c < children.size(); ++c) descend(at[c], at[c + 1], depth + 1, above * integral(children, c, c, InteractionIndex::kShapley), visit);
+  }
+
+  // Afterwards differences_ of these parts hold the levels below this node.
+  template <typename Visit>
+  void pairs_below(size_t first, size_t last, size_t depth, const Wide& above, const Visit& visit) {
+    if (last - first == 1) return;
+    const std::vector<size_t> at = bounds(first, last, depth);
+    const std::vector<Part> children = groups(at);
+    std::vector<Wide> alone;
+    for (size_t c = 0; c < children.size(); ++c) {
+      alone.push_back(integral(children, c, c, InteractionIndex::kShapley));
+      pairs_below(at[c], at[c + 1], depth + 1, above * alone.back(), visit);
+    }
+    for (size_t c = 0; c < children.size(); ++c) {
+      for (size_t d = c + 1; d < children.size(); ++d) {
+        const Wide parting = above * integral(children, c, d, index_);
+        for (size_t i = at[c]; i < at[c + 1]; ++i) {
+          for (size_t j = at[d]; j < at[d + 1]; ++j) visit(parts_[i].feature, parts_[j].feature, parting * differences_[i] * differences_[j]);
+        }
+      }
+    }
+    for (size_t c = 0; c < children.size(); ++c) {
+      for (size_t i = at[c]; i < at[c + 1]; ++i) differences_[i] = differences_[i] * alone[c];
+    }
+  }
+
+  std::vector<std::vector<int32_t>> chains_;
+  std::vector<Part> parts_;
+  std::vector<Wide> differences_;
+  InteractionIndex index_ = InteractionIndex::kShapley;
+};
+
+// Rows that follow the path, against the shares of training rows.
+void fill_by_shares(std::span<const PathElement> path, std::vector<Part>& parts) {
+  parts.resize(path.size());
+  for (size_t i = 0; i < path.size(); ++i) {
+    parts[i].feature = path[i].feature;
+    for (int v = 0; v < kVectors; ++v) parts[i].in.v[v] = pick(path[i].follows[v], 1, 0);
+    parts[i].out = wide(path[i].share);
+  }
+}
+
+// The block's first row against the others.
+void fill_by_background(std::span<const PathElement> path, std::vector<Part>& parts) {
+  parts.resize(path.size());
+  for (size_t i = 0; i < path.size(); ++i) {
+    parts[i].feature = path[i].feature;
+    parts[i].in = wide(path[i].follows[0][0] != 0 ? 1 : 0);
+    for (int v = 0; v < kVectors; ++v) parts[i].out.v[v] = pick(path[i].follows[v], 1, 0);
+  }
+}
+
+// Blocks of a row and up to kBlockRows - 1 rows of the background, and the weight of each: 0 of the row itself and where there is none.
+struct Block {
+  std::vector<double> columns;  // [features][kBlockRows]
+  Wide weight;
+  Doubles* doubles() { return reinterpret_cast<Doubles*>(columns.data()); }
+};
+std::vector<Block> blocks_of(const TreeEnsemble& model, std::span<const double> row, std::span<const double> background) {
+  const auto features = static_cast<size_t>(model.feature_count());
+  const size_t count = background.size() / features;
+  std::vector<Block> blocks;
+  for (size_t first = 0; first < std::max<size_t>(count, 1); first += kBlockRows - 1) {
+    const size_t n = std::min<size_t>(kBlockRows - 1, count - first);
+    std::vector<double> rows(row.begin(), row.end());
+    if (count > 0) rows.insert(rows.end(), background.begin() + static_cast<int64_t>(first * features), background.begin() + static_cast<int64_t>((first + n) * features));
+    Block block{std::vector<double>(features * kBlockRows), wide(0)};
+    to_columns(model, rows, block.doubles());
+    for (size_t r = 1; r <= n && count > 0; ++r) block.weight.v[r / kLanes][r % kLanes] = 1 / static_cast<double>(count);
+    if (count == 0) block.weight.v[0][0] = 1;
+    blocks.push_back(std::move(block));
+  }
+  return blocks;
+}
+
+double sum(const Wide& w) {
+  Doubles total = w.v[0];
+  for (int i = 1; i < kVectors; ++i) total += w.v[i];
+  double all = 0;
+  for (int i = 0; i < kLanes; ++i) all += total[i];
+  return all;
+}
+
+void add_up(const FeatureTree& features, double* nodes) {
+  for (size_t n = features.nodes.size(); n-- > 1;) nodes[static_cast<size_t>(features.nodes[n].parent)] += nodes[n];
+}
+
+std::vector<double> mean_scores(const TreeEnsemble& model, std::span<const double> rows) {
+  const auto outputs = static_cast<size_t>(model.outputs());
+  const std::vector<double> scores = raw_scores(model, rows);
+  std::vector<double> mean(outputs);
+  for (size_t i = 0; i < scores.size(); ++i) mean[i % outputs] += scores[i] / static_cast<double>(scores.size() / outputs);
+  return mean;
+}
+
+std::vector<size_t> leaves_of(const FeatureTree& features) {
+  std::vector<size_t> leaf(static_cast<size_t>(features.feature_count()));
+  for (size_t n = 0; n < features.nodes.size(); ++n) {
+    if (features.nodes[n].feature >= 0) leaf[static_cast<size_t>(features.nodes[n].feature)] = n;
+  }
+  return leaf;
+}
+
+// Leaves' values to [rows, outputs, nodes].
+struct Values {
+  const TreeEnsemble& model;
+  const FeatureTree& features;
+  std::vector<size_t> leaf;
+  std::span<const double> rows, background;
+  std::vector<double>& to;
+
+  [[nodiscard]] double& at(int64_t row, int64_t output, int64_t feature) const {
+    const auto nodes = features.nodes.size();
+    return to[(static_cast<size_t>(row) * static_cast<size_t>(model.outputs()) + static_cast<size_t>(output)) * nodes + leaf[static_cast<size_t>(feature)]];
+  }
+
+  // A block of rows by the shares of training rows.
+  void of_rows(int64_t first, LeafGame& game, PathWalk& walk) const {
+    const int64_t n = model.feature_count(), count = std::min<int64_t>(kBlockRows, static_cast<int64_t>(rows.size()) / n - first);
+    std::vector<double> columns(static_cast<size_t>(n * kBlockRows));
+    auto* const block = reinterpret_cast<Doubles*>(columns.data());
+    to_columns(model, rows.subspan(static_cast<size_t>(first * n), static_cast<size_t>(count * n)), block);
+    std::vector<Wide> sums(static_cast<size_t>(n * model.outputs()), wide(0));
+    for (const Tree& tree : model.trees) {
+      walk.leaves(tree, block, [&](std::span<const PathElement> path, double value) {
+        fill_by_shares(path, game.parts());
+        game.values([&](int64_t feature, const Wide& phi) { add_scaled(sums[static_cast<size_t>(tree.output * n + feature)], value, phi); });
+      });
+    }
+    for (int64_t i = 0; i < n * model.outputs(); ++i) {
+      for (int64_t r = 0; r < count; ++r) at(first + r, i / n, i % n) = sums[static_cast<size_t>(i)].v[r / kLanes][r % kLanes];
+    }
+  }
+
+  void against_background(int64_t row, LeafGame& game, PathWalk& walk) const {
+    const auto n = static_cast<size_t>(model.feature_count());
+    auto blocks = blocks_of(model, rows.subspan(static_cast<size_t>(row) * n, n), background);
+    for (Block& block : blocks) {
+      for (const Tree& tree : model.trees) {
+        walk.leaves(tree, block.doubles(), [&](std::span<const PathElement> path, double value) {
+          fill_by_background(path, game.parts());
+          game.values([&](int64_t feature, const Wide& phi) { at(row, tree.output, feature) += value * sum(phi * block.weight); });
+        });
+      }
+    }
+  }
+};
+
+}  // namespace
+
+TreeAttribution tree_winter(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> rows, const TreeWorth& worth) {
+  const auto count = static_cast<int64_t>(rows.size()) / model.feature_count(), outputs = model.outputs(), nodes = static_cast<int64_t>(features.nodes.size());
+  const bool by_shares = worth.background.empty();
+  TreeAttribution result{std::vector<double>(static_cast<size_t>(count * outputs * nodes)), by_shares ? expected_scores(model) : mean_scores(model, worth.background)};
+  const Values values{model, features, leaves_of(features), rows, worth.background, result.values};
+  const int64_t blocks = by_shares ? (count + kBlockRows - 1) / kBlockRows : count;
+  hardware::Team team(worth.threads);
+  team.run([&](int) {
+    LeafGame game(features);
+    PathWalk walk;
+    team.share(blocks, 1, [&](int64_t from, int64_t to) {
+      for (int64_t block = from; block < to; ++block) by_shares ? values.of_rows(block * kBlockRows, game, walk) : values.against_background(block, game, walk);
+    });
+  });
+  for (int64_t first = 0; first < count * outputs; ++first) add_up(features, result.values.data() + first * nodes);
+  return result;
+}
+
+std::vector<double> tree_winter_interactions(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> row, int64_t output, InteractionIndex index,
+                                             const TreeWorth& worth) {
+  const auto n = static_cast<size_t>(model.feature_count());
+  const bool by_shares = worth.background.empty();
+  auto blocks = blocks_of(model, row, worth.background);
+  constexpr size_t kTreesAtATime = 8;  // sums in an order that threads do not change
+  const size_t chunks = (model.trees.size() + kTreesAtATime - 1) / kTreesAtATime;
+  std::vector<std::vector<std::pair<size_t, double>>> found(chunks);
+  hardware::Team team(worth.threads);
+  team.run([&](int) {
+    LeafGame game(features);
+    PathWalk walk;
+    team.share(static_cast<int64_t>(chunks), 1, [&](int64_t from, int64_t to) {
+      std::vector<double> sums(n * n);
+      for (auto chunk = static_cast<size_t>(from); chunk < static_cast<size_t>(to); ++chunk) {
+        std::fill(sums.begin(), sums.end(), 0.0);
+        for (size_t t = chunk * kTreesAtATime; t < std::min(model.trees.size(), (chunk + 1) * kTreesAtATime); ++t) {
+          if (model.trees[t].output != output) continue;
+          for (Block& block : blocks) {
+            walk.leaves(model.trees[t], block.doubles(), [&](std::span<const PathElement> path, double value) {
+              by_shares ? fill_by_shares(path, game.parts()) : fill_by_background(path, game.parts());
+              game.pairs(index, [&](int64_t i, int64_t j, const Wide& phi) { sums[static_cast<size_t>(std::min(i, j)) * n + static_cast<size_t>(std::max(i, j))] += value * sum(phi * block.weight); });
+            });
+          }
+        }
+        for (size_t i = 0; i < sums.size(); ++i) {
+          if (sums[i] != 0) found[chunk].emplace_back(i, sums[i]);
+        }
+      }
+    });
+  });
+  std::vector<double> pairs(n * n);
+  for (const auto& chunk : found) {
+    for (const auto& [place, value] : chunk) pairs[place] += value;
+  }
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j < i; ++j) pairs[i * n + j] = pairs[j * n + i];
+  }
+  return pairs;
+}
+
+}  // namespace deepseek::explain
