@@ -41,4 +41,71 @@ base::Status MarginalGame::worth(std::span<const uint8_t> coalitions, std::span<
   return {};
 }
 
+namespace {
+
+// Places from 0 to 1 in the order of the column's values with the row's among them; ties share theirs.
+double rank_of(const std::vector<double>& sorted, double x) {
+  const auto low = std::lower_bound(sorted.begin(), sorted.end(), x), high = std::upper_bound(sorted.begin(), sorted.end(), x);
+  return static_cast<double>((low - sorted.begin()) + (high - sorted.begin())) / 2 / static_cast<double>(std::max<size_t>(sorted.size(), 1));
+}
+
+}  // namespace
+
+ConditionalGame::ConditionalGame(Scorer scorer, std::vector<double> row, std::vector<double> pool, int64_t neighbours, std::vector<uint8_t> is_category)
+    : scorer_(std::move(scorer)), row_(std::move(row)), pool_(std::move(pool)), neighbours_(std::min(static_cast<size_t>(neighbours), pool_.size() / row_.size())), squares_(pool_.size()) {
+  const size_t n = row_.size();
+  for (size_t j = 0; j < n; ++j) {
+    const bool category = j < is_category.size() && is_category[j] != 0;
+    std::vector<double> sorted;
+    for (size_t i = j; i < pool_.size(); i += n) {
+      if (!std::isnan(pool_[i])) sorted.push_back(pool_[i]);
+    }
+    std::sort(sorted.begin(), sorted.end());
+    const double mine = rank_of(sorted, row_[j]);
+    for (size_t i = j; i < pool_.size(); i += n) {
+      const bool missing = std::isnan(pool_[i]), both = missing && std::isnan(row_[j]);
+      const double d = both ? 0 : missing || std::isnan(row_[j]) ? 1 : category ? (pool_[i] == row_[j] ? 0 : 1) : rank_of(sorted, pool_[i]) - mine;
+      squares_[i] = d * d;
+    }
+  }
+}
+
+base::Status ConditionalGame::worth(std::span<const uint8_t> coalitions, std::span<double> worth) {
+  const size_t n = row_.size(), count = pool_.size() / n, k = neighbours_, at_a_time = std::max<size_t>(1, 16384 / k);
+  std::vector<double> rows, weights, distance(count);
+  std::vector<size_t> order(count);
+  for (size_t first = 0; first < worth.size(); first += at_a_time) {
+    const size_t last = std::min(worth.size(), first + at_a_time);
+    rows.clear(), weights.clear();
+    for (size_t c = first; c < last; ++c) {
+      const uint8_t* known = coalitions.data() + c * n;
+      for (size_t r = 0; r < count; ++r) {
+        order[r] = r;
+        distance[r] = 0;
+        for (size_t j = 0; j < n; ++j) distance[r] += known[j] != 0 ? squares_[r * n + j] : 0;
+      }
+      const auto nearer = [&](size_t a, size_t b) { return distance[a] < distance[b] || (distance[a] == distance[b] && a < b); };
+      std::nth_element(order.begin(), order.begin() + static_cast<int64_t>(k - 1), order.end(), nearer);
+      std::sort(order.begin(), order.begin() + static_cast<int64_t>(k), nearer);
+      double spread = 0, sum = 0;
+      for (size_t i = 0; i < k; ++i) spread += distance[order[i]] / static_cast<double>(k);
+      for (size_t i = 0; i < k; ++i) {
+        weights.push_back(spread > 0 ? std::exp(-distance[order[i]] / (2 * spread)) : 1);
+        sum += weights.back();
+        for (size_t j = 0; j < n; ++j) rows.push_back(known[j] != 0 ? row_[j] : pool_[order[i] * n + j]);
+      }
+      for (size_t i = weights.size() - k; i < weights.size(); ++i) weights[i] /= sum;
+    }
+    auto scores = scorer_(rows);
+    if (!scores) return base::pass(scores);
+    if (scores->size() != weights.size()) return base::fail("the model gave {} scores for {} rows", scores->size(), weights.size());
+    for (size_t c = first; c < last; ++c) {
+      worth[c] = 0;
+      for (size_t i = (c - first) * k; i < (c - first + 1) * k; ++i) worth[c] += weights[i] * (*scores)[i];
+      if (!std::isfinite(worth[c])) return base::fail("the model gave a score that is no number; it is asked for rows that mix the sample with the background");
+    }
+  }
+  return {};
+}
+
 }  // namespace deepseek::explain

@@ -52,4 +52,22 @@ class MarginalGame : public Game {
   int64_t rows_at_a_time_, rows_scored_ = 0;
 };
 
+/// Conditional worth (observed dependence): a weighted mean of the score over the `neighbours` rows of the pool that are nearest to the row in the coalition's
+/// features, with the row's values there. Distance: difference in rank for numbers, 0 or 1 for categories; weights exp(-d^2 / 2h^2), h^2 the mean d^2 of those
+/// rows. After the empirical estimator of Aas, Jullum, Loland 2021.
+class ConditionalGame : public Game {
+ public:
+  /// row [features]; pool [count, features], count >= 1; is_category [features] (empty: none), 1 for codes.
+  ConditionalGame(Scorer scorer, std::vector<double> row, std::vector<double> pool, int64_t neighbours, std::vector<uint8_t> is_category);
+
+  [[nodiscard]] int64_t players() const override { return static_cast<int64_t>(row_.size()); }
+  [[nodiscard]] base::Status worth(std::span<const uint8_t> coalitions, std::span<double> worth) override;
+
+ private:
+  Scorer scorer_;
+  std::vector<double> row_, pool_;
+  size_t neighbours_;
+  std::vector<double> squares_;  // [count, features]: squared distance to the row
+};
+
 }  // namespace deepseek::explain
