@@ -7,28 +7,13 @@
 #include "explain/coalition_design.h"
 #include "explain/coalition_process.h"
 #include "explain/exact.h"
+#include "explain/intervals.h"
 
 namespace deepseek::explain {
 namespace {
 
 using base::Result;
 using base::Status;
-
-// z with P(|Z| <= z) = confidence, for a standard normal Z.
-double two_sided(double confidence) {
-  double low = 0, high = 40;
-  for (int i = 0; i < 200; ++i) {
-    const double z = (low + high) / 2;
-    (std::erf(z / std::sqrt(2.0)) < confidence ? low : high) = z;
-  }
-  return low;
-}
-
-// Student's quantile from the normal one; source: Abramowitz and Stegun, 26.7.5.
-double student(double z, double freedom) {
-  const double z3 = z * z * z, z5 = z3 * z * z;
-  return z + (z3 + z) / (4 * freedom) + (5 * z5 + 16 * z3 + 3 * z) / (96 * freedom * freedom);
-}
 
 bool is_leaf(const FeatureNode& node) { return node.feature >= 0; }
 

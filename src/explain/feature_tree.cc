@@ -99,6 +99,65 @@ void add_cluster(const std::vector<Cluster>& all, size_t index, int32_t parent, 
   for (const size_t part : cluster.parts) add_cluster(all, part, node, distance, features, tree);
 }
 
+// A tree of groups copied, with some nodes' direct features clustered.
+class Refiner {
+ public:
+  Refiner(const FeatureTree& groups, std::span<const double> distance, std::span<const std::string> features, double highest, size_t refine_above)
+      : groups_(groups), distance_(distance), features_(features), highest_(highest), refine_above_(refine_above) {}
+
+  FeatureTree refine() {
+    tree_.nodes.push_back({.name = groups_.nodes[0].name});
+    copy_children(0, 0);
+    return std::move(tree_);
+  }
+
+ private:
+  int32_t add(const std::string& name, int32_t parent, int32_t feature) {
+    const auto index = static_cast<int32_t>(tree_.nodes.size());
+    tree_.nodes.push_back({.name = name, .parent = parent, .feature = feature});
+    tree_.nodes[static_cast<size_t>(parent)].children.push_back(index);
+    return index;
+  }
+
+  void copy_children(int32_t from, int32_t to) {
+    std::vector<int32_t> direct;
+    for (const int32_t child : groups_.nodes[static_cast<size_t>(from)].children) {
+      const int32_t feature = groups_.nodes[static_cast<size_t>(child)].feature;
+      if (feature >= 0) direct.push_back(feature);
+    }
+    const bool cluster = from == 0 ? direct.size() > 1 : refine_above_ > 0 && direct.size() > refine_above_;
+    for (const int32_t child : groups_.nodes[static_cast<size_t>(from)].children) {
+      const FeatureNode& node = groups_.nodes[static_cast<size_t>(child)];
+      if (node.feature < 0) copy_children(child, add(node.name, to, -1));
+      else if (!cluster) add(node.name, to, node.feature);
+    }
+    if (cluster) add_clusters(direct, to);
+  }
+
+  void add_clusters(const std::vector<int32_t>& direct, int32_t to) {
+    const size_t n = direct.size(), all = features_.size();
+    std::vector<double> between(n * n);
+    std::vector<std::string> names;
+    for (size_t i = 0; i < n; ++i) {
+      names.push_back(features_[static_cast<size_t>(direct[i])]);
+      for (size_t j = 0; j < n; ++j) between[i * n + j] = distance_[static_cast<size_t>(direct[i]) * all + static_cast<size_t>(direct[j])];
+    }
+    const FeatureTree clusters = clustered_tree(between, names, highest_);
+    std::vector<int32_t> place(clusters.nodes.size(), to);  // of its nodes in tree_
+    for (size_t k = 1; k < clusters.nodes.size(); ++k) {
+      const FeatureNode& node = clusters.nodes[k];
+      place[k] = add(node.name, place[static_cast<size_t>(node.parent)], node.feature < 0 ? -1 : direct[static_cast<size_t>(node.feature)]);
+    }
+  }
+
+  const FeatureTree& groups_;
+  std::span<const double> distance_;
+  std::span<const std::string> features_;
+  double highest_;
+  size_t refine_above_;
+  FeatureTree tree_;
+};
+
 }  // namespace
 
 std::vector<std::vector<int32_t>> FeatureTree::features_below() const {
@@ -180,6 +239,12 @@ FeatureTree clustered_tree(std::span<const double> distance, std::span<const std
     for (const size_t i : open) add_cluster(clusters, cluster_at[i], 0, distance, features, tree);
   }
   return tree;
+}
+
+base::Result<FeatureTree> hybrid_tree(const Json& groups, std::span<const double> distance, std::span<const std::string> features, double highest, size_t refine_above) {
+  auto tree = tree_of_groups(groups, features);
+  if (!tree) return tree;
+  return Refiner(*tree, distance, features, highest, refine_above).refine();
 }
 
 }  // namespace deepseek::explain

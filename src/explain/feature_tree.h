@@ -46,4 +46,9 @@ struct Fork {
 /// `highest` are left to the root. Groups are named after their most central feature.
 [[nodiscard]] FeatureTree clustered_tree(std::span<const double> distance, std::span<const std::string> features, double highest);
 
+/// tree_of_groups(), where the features that no group names are clustered below the root as clustered_tree() does it, and so are the direct features of a group with
+/// more than `refine_above` of them (0: of none). Named groups come before clusters.
+[[nodiscard]] base::Result<FeatureTree> hybrid_tree(const nlohmann::ordered_json& groups, std::span<const double> distance, std::span<const std::string> features,
+                                                    double highest, size_t refine_above = 0);
+
 }  // namespace deepseek::explain

@@ -1,0 +1,1 @@
+list(APPEND DEEPSEEK_FORMATS_SOURCES table/cells.cc table/table.cc table/table_write.cc)

@@ -1,0 +1,1 @@
+deepseek_test(formats table/table_test)
