@@ -93,7 +93,8 @@ std::string Teller::direction(int node) const {
     case Direction::Kind::kMixed: return say("no single direction", "方向不单一");
     case Direction::Kind::kCategories: break;
   }
-  return say("{} {}, {} {}", "{} {}，{} {}", category_name(highest.second), mean_figures.with_sign(highest.first), category_name(lowest.second), mean_figures.with_sign(lowest.first));
+  return say("{} {}, {} {}", "{} {}，{} {}", category_name(highest.second), mean_figures.with_sign(highest.first), category_name(lowest.second),
+      mean_figures.with_sign(lowest.first));
 }
 
 std::string Teller::direction_sentence(int node) const {
@@ -107,7 +108,8 @@ std::string Teller::direction_sentence(int node) const {
     case Direction::Kind::kMixed: return say("{} moves the score in no single direction.", "{} 对得分的影响方向不单一。", name);
     case Direction::Kind::kCategories: break;
   }
-  return say("The value of {} is highest for {} ({}) and lowest for {} ({}).", "{} 的归因值在“{}”时最高（{}），在“{}”时最低（{}）。", name, category_name(highest.second), mean_figures.with_sign(highest.first),
+  return say("The value of {} is highest for {} ({}) and lowest for {} ({}).", "{} 的归因值在“{}”时最高（{}），在“{}”时最低（{}）。", name, category_name(highest.second),
+      mean_figures.with_sign(highest.first),
              category_name(lowest.second), mean_figures.with_sign(lowest.first));
 }
 

@@ -41,7 +41,8 @@ std::vector<std::pair<std::string, std::string>> Teller::method() const {
   add(say("units and link", "单位与联系函数"), units_text(say, document));
   if (document.local) {
     const double sum = document.local->values[0];
-    add(say("sum", "求和"), say("base value + all values = score: {} {} {} = {}", "基准值 + 全部归因值 = 得分：{} {} {} = {}", figures.plain(document.base), sum < 0 ? figures.minus : "+", figures.plain(std::abs(sum)),
+    add(say("sum", "求和"), say("base value + all values = score: {} {} {} = {}", "基准值 + 全部归因值 = 得分：{} {} {} = {}", figures.plain(document.base), sum < 0 ? figures.minus : "+",
+        figures.plain(std::abs(sum)),
                              figures.plain(document.local->score)));
   }
   add(say("engine", "计算方法"), say.term(document.engine));

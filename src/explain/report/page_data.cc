@@ -79,7 +79,8 @@ Json nodes_json(const Document& document, const Selection& selection, const Page
   Json nodes = Json::array();
   for (const int node : selection.nodes) {
     const ShownNode& shown = document.nodes[node];
-    Json entry{{"name", fitted(harmless(shown.name), static_cast<int>(limits.name))}, {"parent", shown.parent < 0 ? -1 : selection.page_node[shown.parent]}, {"leaves", shown.leaves}};
+    Json entry{{"name", fitted(harmless(shown.name), static_cast<int>(limits.name))}, {"parent", shown.parent < 0 ? -1 : selection.page_node[shown.parent]}, {"leaves",
+        shown.leaves}};
     if (shown.feature >= 0) entry["leaf"] = true;
     nodes.push_back(std::move(entry));
   }
@@ -156,7 +157,8 @@ Json rows_json(const Document& document, const Selection& selection, const PageL
 Json texts_json(const Teller& teller, const Selection& selection, const PageLimits& limits) {
   const Document& document = teller.document;
   const auto cut = [&](const std::string& text) { return fitted(text, static_cast<int>(4 * limits.name)); };
-  Json texts{{"subject", cut(teller.subject())}, {"conclusion", cut(teller.conclusion())}, {"detail", cut(teller.conclusion_detail())}, {"units", teller.say.term(document.units)}, {"baseName", teller.base_name()}};
+  Json texts{{"subject", cut(teller.subject())}, {"conclusion", cut(teller.conclusion())}, {"detail", cut(teller.conclusion_detail())}, {"units",
+      teller.say.term(document.units)}, {"baseName", teller.base_name()}};
   if (document.local) {
     texts["prediction"] = teller.prediction();
     texts["sampleSentences"] = teller.sample_sentences();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/text.h"
+
 namespace deepseek::explain {
 namespace {
 
@@ -147,7 +149,8 @@ std::vector<std::string> Teller::sample_sentences() const {
     sentences.push_back(say("The model puts {0} at {1}, {2} the {3} that {4} stands for.", "对“{0}”，模型给出 {1}，{2}{4}所对应的 {3}。", subject(), prediction(), side, *base, base_name()));
   } else {
     const std::string far = figures.plain(std::abs(distance)), away = distance < 0 ? say("{} below", "低 {}", far) : say("{} above", "高 {}", far);
-    sentences.push_back(say("The model's score for {0} is {1}, {2} {3} ({4}).", "模型对“{0}”的得分为 {1}，比{3}（{4}）{2}。", subject(), figures.plain(sample.score), away, base_name(), figures.plain(document.base)));
+    sentences.push_back(say("The model's score for {0} is {1}, {2} {3} ({4}).", "模型对“{0}”的得分为 {1}，比{3}（{4}）{2}。", subject(), figures.plain(sample.score), away, base_name(),
+        figures.plain(document.base)));
   }
   if (const std::string up = movers(true); !up.empty()) sentences.push_back(say("Raised most by {}.", "主要拉高因素：{}。", up));
   if (const std::string down = movers(false); !down.empty()) sentences.push_back(say("Lowered most by {}.", "主要拉低因素：{}。", down));
@@ -169,10 +172,12 @@ std::vector<std::string> Teller::row_sentences() const {
   for (const int leaf : leaves) sum += rows.importance[leaf];
   for (size_t i = 0; i < std::min(kNamed, leaves.size()) && rows.importance[leaves[i]] > kWorthNaming * rows.importance[leaves[0]]; ++i) {
     const std::string name = fitted(harmless(document.nodes[leaves[i]].name), 40);
-    named.push_back(say("{} ({}, {} of the sum)", "{}（{}，占总和的 {}）", name, mean_figures.with_bar(rows.importance[leaves[i]], rows.half_widths[leaves[i]]).substr(1), percent(rows.importance[leaves[i]] / sum)));
+    named.push_back(say("{} ({}, {} of the sum)", "{}（{}，占总和的 {}）", name, mean_figures.with_bar(rows.importance[leaves[i]], rows.half_widths[leaves[i]]).substr(1),
+        percent(rows.importance[leaves[i]] / sum)));
     if (std::string sentence = direction_sentence(leaves[i]); !sentence.empty()) directions.push_back(std::move(sentence));
   }
-  if (!named.empty()) sentences.push_back(say("Over {} rows, these move the score most (mean absolute value, {}): {}.", "在 {} 行样本上，对得分影响最大的特征（平均绝对归因值，{}）：{}。", rows.rows, say.term(document.units), say.list(named)));
+  if (!named.empty()) sentences.push_back(say("Over {} rows, these move the score most (mean absolute value, {}): {}.", "在 {} 行样本上，对得分影响最大的特征（平均绝对归因值，{}）：{}。",
+      base::with_commas(static_cast<uint64_t>(std::max<int64_t>(0, rows.rows))), say.term(document.units), say.list(named)));
   sentences.insert(sentences.end(), directions.begin(), directions.end());
   if (const std::string unsure = uncertain(rows.importance, rows.half_widths); !unsure.empty()) sentences.push_back(unsure);
   if (!rows.interactions.empty()) {

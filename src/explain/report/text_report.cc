@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/text.h"
 #include "explain/report/story.h"
 
 namespace deepseek::explain {
@@ -187,14 +188,14 @@ std::string wrapped(const std::string& text, int width, int indent) {
   return result + line + "\n";
 }
 
-std::string heading(const std::string& text) { return "\n" + text + "\n"; }
+std::string heading(const std::string& text, int width) { return "\n" + wrapped(text, width, 0); }
 
 std::string interactions(const Teller& teller, bool of_sample, int width) {
   const auto& list = of_sample ? teller.document.local->interactions : teller.document.global->interactions;
   if (list.empty()) return "";
   const Words& say = teller.say;
   std::string text = heading(of_sample ? say("Synergies (+) and conflicts (-), parts of the values above, not on top of them", "协同（+）与冲突（-）：属于上述归因值的一部分，并非额外叠加")
-                                       : say("Interactions (mean absolute value), parts of the values above, not on top of them", "交互作用（平均绝对值）：属于上述归因值的一部分，并非额外叠加"));
+                                       : say("Interactions (mean absolute value), parts of the values above, not on top of them", "交互作用（平均绝对值）：属于上述归因值的一部分，并非额外叠加"), width);
   const Figures& figures = of_sample ? teller.figures : teller.mean_figures;
   int name = 0, figure = 0;
   const size_t count = std::min(kInteractions, list.size());
@@ -224,23 +225,24 @@ std::string paragraph(const Words& say, const std::vector<std::string>& sentence
   return "\n" + wrapped(text, width, 0);
 }
 
-std::string legend(const Teller& teller, const std::vector<double>& half_widths, bool unsure) {
+std::string legend(const Teller& teller, const std::vector<double>& half_widths, bool unsure, int width) {
   const bool bars = std::any_of(half_widths.begin(), half_widths.end(), [](double x) { return x > 0; });
   if (!bars) return "";
   const Words& say = teller.say;
   std::string text = say("█ value, ▒ and ±: its {:.4g}% interval", "█ 归因值，▒ 与 ±：{:.4g}% 置信区间", 100 * teller.document.confidence);
   if (unsure) text += say("; ≈0: cannot be told apart from 0", "；≈0：与 0 无法区分");
-  return "  " + text + "\n";
+  return wrapped(text, width, 2);
 }
 
 std::string sample_part(const Teller& teller, const TextReportOptions& options) {
   const Words& say = teller.say;
   const ShownSample& sample = *teller.document.local;
   const TreeLines tree(teller, true, static_cast<size_t>(std::max(1, options.features)));
-  std::string text = heading(say("Values: what moves the score away from the base value ({})", "归因值：得分相对基准值的变化来源（{}）", say.term(teller.document.units)));
+  std::string text = heading(say("Values: what moves the score away from the base value ({})", "归因值：得分相对基准值的变化来源（{}）", say.term(teller.document.units)), options.width);
   text += table(tree.lines, options.width);
-  text += "  " + say("sum {} = score {} - base value {}", "合计 {} = 得分 {} - 基准值 {}", teller.figures.with_sign(sample.values[0]), teller.figures.plain(sample.score), teller.figures.plain(teller.document.base)) + "\n";
-  text += legend(teller, sample.half_widths, tree.unsure);
+  text += wrapped(say("sum {} = score {} - base value {}", "合计 {} = 得分 {} - 基准值 {}", teller.figures.with_sign(sample.values[0]), teller.figures.plain(sample.score),
+      teller.figures.plain(teller.document.base)), options.width, 2);
+  text += legend(teller, sample.half_widths, tree.unsure, options.width);
   return text + interactions(teller, true, options.width) + paragraph(say, teller.sample_sentences(), options.width);
 }
 
@@ -248,8 +250,9 @@ std::string rows_part(const Teller& teller, const TextReportOptions& options) {
   const Words& say = teller.say;
   const ShownRows& rows = *teller.document.global;
   const TreeLines tree(teller, false, static_cast<size_t>(std::max(1, options.features)));
-  std::string text = heading(say("Over all {} rows: mean absolute value ({})", "全部 {} 行：平均绝对归因值（{}）", rows.rows, say.term(teller.document.units)));
-  text += table(tree.lines, options.width) + legend(teller, rows.half_widths, tree.unsure);
+  std::string text = heading(say("Over all {} rows: mean absolute value ({})", "全部 {} 行：平均绝对归因值（{}）",
+      base::with_commas(static_cast<uint64_t>(std::max<int64_t>(0, rows.rows))), say.term(teller.document.units)), options.width);
+  text += table(tree.lines, options.width) + legend(teller, rows.half_widths, tree.unsure, options.width);
   return text + interactions(teller, false, options.width) + paragraph(say, teller.row_sentences(), options.width);
 }
 
@@ -257,7 +260,7 @@ std::string method_part(const Teller& teller, int width) {
   const auto rows = teller.method();
   int label = 0;
   for (const auto& row : rows) label = std::max(label, columns_of(row.first));
-  std::string text = heading(teller.say("How this was computed", "计算说明"));
+  std::string text = heading(teller.say("How this was computed", "计算说明"), width);
   for (const auto& [name, value] : rows) {
     const std::string lines = wrapped(value, width, label + 4);
     text += "  " + padded(name, label) + "  " + lines.substr(label + 4);

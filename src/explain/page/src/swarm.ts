@@ -101,7 +101,7 @@ function specification(data: PageData, points: Points, labels: Labels, width: nu
     const place = places(inputs);
     values.forEach((value, k) => {
       const input = inputs[k] ?? null;
-      rows.push({ node, value, y: middle + (offsets[k] ?? 0), size: Math.PI * radius * radius, colour: colourOf(place[k] ?? null), name: names[i], input: input === null ? labels.missing : inputText(input), shown: figures.signed(value), sample: points.samples[k] });
+      rows.push({ node, value, y: middle + (offsets[k] ?? 0), size: 4 * radius * radius, colour: colourOf(place[k] ?? null), name: names[i], input: input === null ? labels.missing : inputText(input), shown: figures.signed(value), sample: points.samples[k] });
     });
     top = middle + half + radius + 6;
     return { name: names[i], shownName: clipped(names[i] ?? "", nameRoom, 13), middle, bottom: top };
