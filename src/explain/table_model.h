@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "base/files.h"
 #include "base/result.h"
 #include "explain/tree_ensemble.h"
 
@@ -38,17 +37,5 @@ struct TableModel {
   std::shared_ptr<const TreeEnsemble> trees;  ///< of a tree ensemble: score gives its raw scores
   std::vector<double> weights, offset;        ///< of a linear model: weights [outputs, features], offset [outputs]
 };
-
-/// What a row looks like to a program or server: features it may be told by name, categories as text.
-struct ScorerOptions {
-  std::vector<FeatureText> features;  ///< names and categories of the data, in the order of the rows
-  double timeout_seconds = 60;        ///< of one batch
-  int tries = 3;                      ///< of a batch, before it is given up
-  int64_t rows_at_a_time = 4096;
-};
-
-/// Any model of rows. `place`: a file (XGBoost .json or .ubj, LightGBM .txt, .onnx, TorchScript .pt), a directory that train_table wrote, "http://..." or
-/// "https://...", "command:...". Errors name the place and what is wrong with it.
-[[nodiscard]] base::Result<TableModel> open_table_model(const std::string& place, const ScorerOptions& options);
 
 }  // namespace deepseek::explain
