@@ -15,6 +15,8 @@ struct SplitMix64 {
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
     return z ^ (z >> 31);
   }
+  /// In [0, 1), with 53 bits.
+  double uniform() { return static_cast<double>((*this)() >> 11) * 0x1p-53; }
 };
 
 }  // namespace deepseek::base

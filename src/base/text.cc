@@ -126,4 +126,14 @@ std::string to_valid_utf8(std::string_view text) {
   return valid;
 }
 
+size_t line_of_ill_formed(std::string_view text) {
+  size_t line = 1;
+  for (size_t at = 0; at < text.size(); ++line) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    if (!is_utf8(text.substr(at, end - at))) return line;
+    at = end + 1;
+  }
+  return line;
+}
+
 }  // namespace deepseek::base

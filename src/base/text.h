@@ -23,6 +23,9 @@ namespace deepseek::base {
 /// True where `text` is well-formed UTF-8.
 [[nodiscard]] bool is_utf8(std::string_view text);
 
+/// Line, from 1, of the first ill-formed UTF-8; the last line where there is none.
+[[nodiscard]] size_t line_of_ill_formed(std::string_view text);
+
 /// `text` with each ill-formed UTF-8 sequence replaced by U+FFFD (maximal subparts, as Python and Rust do).
 [[nodiscard]] std::string to_valid_utf8(std::string_view text);
 

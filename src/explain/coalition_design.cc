@@ -51,11 +51,11 @@ void CoalitionDesign::singles(const FeatureTree& tree, const std::vector<std::ve
 void CoalitionDesign::take_some(const FeatureTree& tree, const std::vector<std::vector<int32_t>>& members, int32_t node, std::string& row) {
   const auto& children = tree.nodes[static_cast<size_t>(node)].children;
   if (children.empty()) return;
-  const double t = uniform();
+  const double t = draw_.uniform();
   const int32_t broken = children[below(children.size())];
   for (const int32_t c : children) {
     if (c == broken && !tree.nodes[static_cast<size_t>(c)].children.empty()) take_some(tree, members, c, row);
-    else if (uniform() < t) take(members[static_cast<size_t>(c)], row);
+    else if (draw_.uniform() < t) take(members[static_cast<size_t>(c)], row);
   }
 }
 
@@ -63,20 +63,20 @@ void CoalitionDesign::take_siblings(const FeatureTree& tree, const std::vector<s
   std::vector<int32_t> siblings;
   std::vector<double> chance;
   for (int32_t n = node; n > 0; n = tree.nodes[static_cast<size_t>(n)].parent) {
-    const double t = uniform();
+    const double t = draw_.uniform();
     for (const int32_t sibling : tree.nodes[static_cast<size_t>(tree.nodes[static_cast<size_t>(n)].parent)].children) {
       if (sibling != n) siblings.push_back(sibling), chance.push_back(t);
     }
   }
   int32_t broken = -1;
-  if (for_pairs_ && uniform() < 0.5) {
+  if (for_pairs_ && draw_.uniform() < 0.5) {
     std::vector<int32_t> groups;
     std::copy_if(siblings.begin(), siblings.end(), std::back_inserter(groups), [&](int32_t n) { return !tree.nodes[static_cast<size_t>(n)].children.empty(); });
     if (!groups.empty()) broken = groups[below(groups.size())];
   }
   for (size_t i = 0; i < siblings.size(); ++i) {
     if (siblings[i] == broken) take_some(tree, members, broken, row);
-    else if (uniform() < chance[i]) take(members[static_cast<size_t>(siblings[i])], row);
+    else if (draw_.uniform() < chance[i]) take(members[static_cast<size_t>(siblings[i])], row);
   }
 }
 
@@ -92,11 +92,11 @@ void CoalitionDesign::extend(int64_t pairs, const FeatureTree& tree, const std::
   }
   if (places.empty()) return;
   for (int64_t tries = 0; count() < pairs && tries < 200 * pairs; ++tries) {
-    const double at = uniform() * sum;
+    const double at = draw_.uniform() * sum;
     Place& place = *std::find_if(places.begin(), places.end() - 1, [&](const Place& p) { return at < p.until; });
     std::string row(static_cast<size_t>(players_), '\0');
     const auto& children = tree.nodes[static_cast<size_t>(place.node)].children;
-    const double size_at = uniform() * place.sizes.back();
+    const double size_at = draw_.uniform() * place.sizes.back();
     const auto size = static_cast<size_t>(1 + (std::upper_bound(place.sizes.begin(), place.sizes.end() - 1, size_at) - place.sizes.begin()));
     for (size_t i = 0; i < size; ++i) {
       std::swap(place.order[i], place.order[i + below(children.size() - i)]);

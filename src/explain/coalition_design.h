@@ -29,8 +29,7 @@ class CoalitionDesign {
 
  private:
   struct Place;
-  double uniform() { return static_cast<double>(draw_() >> 11) * 0x1p-53; }
-  size_t below(size_t n) { return static_cast<size_t>(uniform() * static_cast<double>(n)); }
+  size_t below(size_t n) { return static_cast<size_t>(draw_.uniform() * static_cast<double>(n)); }
   void singles(const FeatureTree& tree, const std::vector<std::vector<int32_t>>& members);
   void add(std::string row);
   void take_some(const FeatureTree& tree, const std::vector<std::vector<int32_t>>& members, int32_t node, std::string& row);

@@ -21,26 +21,18 @@ namespace {
 // Enough for a product of `factors` linear factors, up to the largest there is.
 const Quadrature& nodes_for(size_t factors) { return quadrature(static_cast<int>(std::clamp<size_t>(factors / 2 + 1, 1, kMostPathFeatures / 2))); }
 
-double density(double t, InteractionIndex index) { return index == InteractionIndex::kFaith ? 6 * t * (1 - t) : 1; }
-
-// Of `others` siblings the probability that just these `taking` take part.
-double chance_of(size_t taking, size_t others, InteractionIndex index) {
-  const auto s = static_cast<int64_t>(taking), m = static_cast<int64_t>(others);
-  return index == InteractionIndex::kFaith ? 6 * shapley_weight(s + 1, m + 3) : shapley_weight(s, m + 1);
-}
-
 double sum_of_squared_chances(size_t others, InteractionIndex index) {
   double sum = 0;
   for (size_t s = 0; s <= others; ++s) {
     const double subsets = std::lgamma(static_cast<double>(others) + 1) - std::lgamma(static_cast<double>(s) + 1) - std::lgamma(static_cast<double>(others - s) + 1);
-    sum += std::exp(subsets + 2 * std::log(chance_of(s, others, index)));
+    sum += std::exp(subsets + 2 * std::log(chance_of(static_cast<int64_t>(s), static_cast<int64_t>(others), index)));
   }
   return sum;
 }
 
 at::Tensor table_of_chances(size_t others, InteractionIndex index) {
   std::vector<double> table(others + 2);  // one more, for coalitions whose chance is 0 anyway
-  for (size_t s = 0; s <= others; ++s) table[s] = chance_of(s, others, index);
+  for (size_t s = 0; s <= others; ++s) table[s] = chance_of(static_cast<int64_t>(s), static_cast<int64_t>(others), index);
   return at::tensor(table, at::kDouble);
 }
 
@@ -79,7 +71,6 @@ at::Tensor pick_chances(const at::Tensor& taking, const at::Tensor& broken, size
 
 struct CoalitionFunctionals::Level {
   at::Tensor among, chance;
-  Variances variance;
 };
 
 CoalitionFunctionals::CoalitionFunctionals(const FeatureTree& tree, const at::Tensor& signs, std::span<const double> lengths) : tree_(tree), nodes_(tree.nodes.size()) {
@@ -141,18 +132,17 @@ void CoalitionFunctionals::fill_children(int32_t parent) {
 CoalitionFunctionals::Level CoalitionFunctionals::level(int32_t parent, std::vector<int32_t> without, InteractionIndex index) const {
   const int64_t count = nodes_[0].near.size(0);
   std::vector<at::Tensor> near, far;
-  std::vector<double> lengths;
   at::Tensor broken = at::zeros({count}, at::kDouble), in = broken.clone();
   for (const int32_t c : tree_.nodes[static_cast<size_t>(parent)].children) {
     if (std::find(without.begin(), without.end(), c) != without.end()) continue;
     const Node& child = nodes_[static_cast<size_t>(c)];
-    near.push_back(child.near), far.push_back(child.far), lengths.push_back(child.length);
+    near.push_back(child.near), far.push_back(child.far);
     broken += (child.whole == 0).to(at::kDouble);
     in += (child.whole == 1).to(at::kDouble);
   }
-  const size_t others = lengths.size();
+  const size_t others = near.size();
   const Quadrature& q = nodes_for(others + 2);
-  Level level{at::zeros({count}, at::kDouble), pick_chances(in, broken, others, index), {squared_levels(lengths, q, index).back(), sum_of_squared_chances(others, index)}};
+  Level level{at::zeros({count}, at::kDouble), pick_chances(in, broken, others, index)};
   if (others == 0) {
     level.among.fill_(1);
     return level;
@@ -190,15 +180,10 @@ CoalitionFunctionals::Weights CoalitionFunctionals::of(int32_t first, int32_t se
   const auto at = [&](int32_t n) -> const Node& { return nodes_[static_cast<size_t>(n)]; };
   const Level parting = level(fork.node, {fork.first, fork.second}, index);
   Weights weights{difference(first) * difference(second) * parting.among, 2 * at(first).whole * at(second).whole * parting.chance};
-  const auto climb = [&](int32_t from, int32_t to) {
-    for (int32_t n = from; n != to; n = tree_.nodes[static_cast<size_t>(n)].parent) {
-      weights.cross = weights.cross * at(n).among;
-      weights.own = weights.own * at(n).chance;
-    }
-  };
-  climb(first, fork.first);
-  climb(second, fork.second);
-  climb(fork.node, 0);
+  for (const int32_t n : fork.ways) {
+    weights.cross = weights.cross * at(n).among;
+    weights.own = weights.own * at(n).chance;
+  }
   return weights;
 }
 
@@ -211,15 +196,10 @@ CoalitionFunctionals::Variances CoalitionFunctionals::variance_of(int32_t first,
   }
   Variances variances{4 * std::expm1(-at(first).length) * std::expm1(-at(second).length) * squared_levels(lengths, nodes_for(lengths.size() + 2), index).back(),
                       8 * sum_of_squared_chances(lengths.size(), index)};
-  const auto climb = [&](int32_t from, int32_t to) {
-    for (int32_t n = from; n != to; n = tree_.nodes[static_cast<size_t>(n)].parent) {
-      variances.smooth *= at(n).variance.smooth;
-      variances.own *= at(n).variance.own;
-    }
-  };
-  climb(first, fork.first);
-  climb(second, fork.second);
-  climb(fork.node, 0);
+  for (const int32_t n : fork.ways) {
+    variances.smooth *= at(n).variance.smooth;
+    variances.own *= at(n).variance.own;
+  }
   return variances;
 }
 

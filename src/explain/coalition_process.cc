@@ -218,10 +218,8 @@ std::pair<std::vector<double>, std::vector<double>> fitted(Half half, const at::
 
 // Siblings, and features that interact with others by their lengths.
 std::vector<PairPosterior> candidates(const FeatureTree& tree, const std::vector<double>& length) {
-  std::vector<int32_t> leaves;
-  for (size_t n = 0; n < tree.nodes.size(); ++n) {
-    if (tree.nodes[n].feature >= 0) leaves.push_back(static_cast<int32_t>(n));
-  }
+  std::vector<int32_t> leaves = tree.leaves();
+  std::sort(leaves.begin(), leaves.end());
   const auto reach = [&](int32_t leaf) { return length[static_cast<size_t>(tree.nodes[static_cast<size_t>(leaf)].feature)]; };
   std::stable_sort(leaves.begin(), leaves.end(), [&](int32_t a, int32_t b) { return reach(a) > reach(b); });
   leaves.resize(std::min(leaves.size(), kMostInteracting));
@@ -263,10 +261,11 @@ at::Tensor tensor_of(std::span<const double> x) { return at::tensor(at::ArrayRef
 
 }  // namespace
 
+double degrees_of_freedom(size_t coalitions, int64_t players) { return std::max(1.0, (static_cast<double>(coalitions) - static_cast<double>(players)) / 2); }
+
 CoalitionPosterior coalition_posterior(std::span<const uint8_t> coalitions, const FeatureTree& tree, std::span<const double> odd) {
   const size_t nodes = tree.nodes.size();
-  const auto players = static_cast<double>(tree.feature_count());
-  CoalitionPosterior result{std::vector<double>(nodes), std::vector<double>(nodes), std::max(1.0, (static_cast<double>(odd.size()) - players) / 2)};
+  CoalitionPosterior result{std::vector<double>(nodes), std::vector<double>(nodes)};
   const double unit = rms(odd);
   if (unit == 0) return result;  // the odd part is 0 wherever it was asked
   const at::Tensor signs = signs_of(coalitions, tree.feature_count()), y = tensor_of(odd) / unit;

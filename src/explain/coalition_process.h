@@ -12,8 +12,10 @@ namespace deepseek::explain {
 
 struct CoalitionPosterior {
   std::vector<double> mean, deviation;  ///< [nodes of the tree]; a node's mean is the sum of its children's
-  double freedom = 1;                   ///< degrees of freedom behind the deviations
 };
+
+/// Degrees of freedom behind the deviations of so many coalitions.
+[[nodiscard]] double degrees_of_freedom(size_t coalitions, int64_t players);
 
 /// tree: its leaves' features are the players. coalitions [count, players] of 0 and 1, the first with all players, no two equal or complements; odd [count]:
 /// u(S) = (v(S) - v(complement)) / 2.

@@ -27,8 +27,7 @@ std::vector<PairEstimate> exact_pairs(std::span<const double> table, const Featu
       if (features || siblings) pairs.push_back({first, second, winter_interaction(table, tree, first, second, o.index), 0});
     }
   }
-  std::stable_sort(pairs.begin(), pairs.end(), [](const auto& a, const auto& b) { return std::abs(a.value) > std::abs(b.value); });
-  pairs.resize(std::min(pairs.size(), static_cast<size_t>(o.pairs)));
+  keep_strongest(pairs, o.pairs);
   return pairs;
 }
 
@@ -91,9 +90,7 @@ class Estimator {
       const int32_t parent = node.parent;
       if (n > 0 && (place[static_cast<size_t>(parent)] < 0 || result_.open[static_cast<size_t>(parent)] == 0)) continue;
       const bool player = is_leaf(node) || result_.open[n] == 0;
-      place[n] = static_cast<int32_t>(part.tree.nodes.size());
-      part.tree.nodes.push_back({.name = {}, .parent = n > 0 ? place[static_cast<size_t>(parent)] : -1, .feature = player ? static_cast<int32_t>(part.first_member.size()) : -1, .children = {}});
-      if (n > 0) part.tree.nodes[static_cast<size_t>(place[static_cast<size_t>(parent)])].children.push_back(place[n]);
+      place[n] = part.tree.add("", n > 0 ? place[static_cast<size_t>(parent)] : -1, player ? static_cast<int32_t>(part.first_member.size()) : -1);
       if (player) part.first_member.push_back(below_[n].front());
       part.whole.push_back(static_cast<int32_t>(n));
       part.members.push_back(below_[n]);
@@ -146,9 +143,11 @@ class Estimator {
     return coalitions;
   }
 
+  [[nodiscard]] double deviations_to_half_width() const { return student(z_, degrees_of_freedom(odd_.size(), static_cast<int64_t>(open_.first_member.size()))); }
+
   void estimate() {
     const CoalitionPosterior posterior = coalition_posterior(of_players(), open_.tree, odd_);
-    const double z = student(z_, posterior.freedom);
+    const double z = deviations_to_half_width();
     result_.values.assign(tree_.nodes.size(), 0);
     result_.half_width.assign(tree_.nodes.size(), 0);
     mean_width_ = 0;
@@ -162,7 +161,7 @@ class Estimator {
 
   // Opens the closed groups that may matter; false where there are none, or no coalitions are left for their members.
   bool open_what_matters() {
-    if (2 * (design_.count() + 8) > 2 * pairs_) return false;
+    if (design_.count() + 8 > pairs_) return false;
     double sum = 0;
     std::vector<size_t> closed;
     for (size_t i = 0; i < open_.whole.size(); ++i) {
@@ -185,7 +184,7 @@ class Estimator {
   }
 
   void find_pairs() {
-    const double z = student(z_, std::max(1.0, (static_cast<double>(even_.size()) - static_cast<double>(open_.first_member.size())) / 2));
+    const double z = deviations_to_half_width();
     for (const PairPosterior& pair : strongest_interactions(of_players(), open_.tree, even_, o_.pairs, o_.index)) {
       result_.pairs.push_back({open_.whole[static_cast<size_t>(pair.first)], open_.whole[static_cast<size_t>(pair.second)], pair.mean, z * pair.deviation});
     }
@@ -204,6 +203,11 @@ class Estimator {
 };
 
 }  // namespace
+
+void keep_strongest(std::vector<PairEstimate>& pairs, int64_t most) {
+  std::stable_sort(pairs.begin(), pairs.end(), [](const auto& a, const auto& b) { return std::abs(a.value) > std::abs(b.value); });
+  pairs.resize(std::min(pairs.size(), static_cast<size_t>(most)));
+}
 
 Result<Estimate> estimate_winter(Game& game, const FeatureTree& tree, const EstimateOptions& o) {
   const int64_t n = game.players(), budget = o.budget == 0 ? 2 * n + 2048 : o.budget;

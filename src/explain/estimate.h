@@ -34,6 +34,9 @@ struct PairEstimate {
   double value = 0, half_width = 0;
 };
 
+/// The `most` pairs of largest |value|, strongest first.
+void keep_strongest(std::vector<PairEstimate>& pairs, int64_t most);
+
 struct Estimate {
   std::vector<double> values;      ///< of each node; a group's is the sum of its children's
   std::vector<double> half_width;  ///< of the intervals; 0 where exact

@@ -35,18 +35,23 @@ std::vector<double> dividends(std::span<const double> table) {
   return a;
 }
 
+// Bits of the features below each node.
+std::vector<size_t> masks_of(const FeatureTree& tree) {
+  std::vector<size_t> masks;
+  for (const auto& features : tree.features_below()) {
+    masks.push_back(0);
+    for (const int32_t feature : features) masks.back() |= size_t{1} << feature;
+  }
+  return masks;
+}
+
 class Winter {
  public:
-  Winter(std::span<const double> table, const FeatureTree& tree) : table_(table), tree_(tree), mask_(tree.nodes.size()), values_(tree.nodes.size()) {
-    const auto below = tree.features_below();
-    for (size_t n = 0; n < mask_.size(); ++n) {
-      for (const int32_t feature : below[n]) mask_[n] |= size_t{1} << feature;
-    }
-  }
+  Winter(std::span<const double> table, const FeatureTree& tree) : table_(table), tree_(tree), mask_(masks_of(tree)), values_(tree.nodes.size()) {}
 
   std::vector<double> run() {
     share(0, 0, 1);
-    for (size_t n = tree_.nodes.size(); n-- > 1;) values_[static_cast<size_t>(tree_.nodes[n].parent)] += values_[n];
+    tree_.add_up(values_);
     return std::move(values_);
   }
 
@@ -79,18 +84,11 @@ class Winter {
 // Interactions on a tree: every level on the ways from the root to two nodes, one after the other.
 class WinterPair {
  public:
-  WinterPair(std::span<const double> table, const FeatureTree& tree, int32_t first, int32_t second, InteractionIndex index) : table_(table) {
-    const auto below = tree.features_below();
-    for (const auto& features : below) {
-      masks_.push_back(0);
-      for (const int32_t feature : features) masks_.back() |= size_t{1} << feature;
-    }
-    first_ = masks_[static_cast<size_t>(first)], second_ = masks_[static_cast<size_t>(second)];
+  WinterPair(std::span<const double> table, const FeatureTree& tree, int32_t first, int32_t second, InteractionIndex index)
+      : table_(table), masks_(masks_of(tree)), first_(masks_[static_cast<size_t>(first)]), second_(masks_[static_cast<size_t>(second)]) {
     const Fork fork = fork_of(tree, first, second);
     add_level(tree, fork.node, {fork.first, fork.second}, index);
-    for (const auto& [from, to] : {std::pair{first, fork.first}, {second, fork.second}, {fork.node, 0}}) {
-      for (int32_t n = from; n != to; n = tree.nodes[static_cast<size_t>(n)].parent) add_level(tree, tree.nodes[static_cast<size_t>(n)].parent, {n}, InteractionIndex::kShapley);
-    }
+    for (const int32_t n : fork.ways) add_level(tree, tree.nodes[static_cast<size_t>(n)].parent, {n}, InteractionIndex::kShapley);
   }
 
   double sum(size_t level = 0, size_t known = 0) const {
@@ -113,13 +111,13 @@ class WinterPair {
     }
     const auto others = static_cast<int64_t>(siblings.size());
     std::vector<double> weights;
-    for (int64_t s = 0; s <= others; ++s) weights.push_back(index == InteractionIndex::kFaith ? 6 * shapley_weight(s + 1, others + 3) : shapley_weight(s, others + 1));
+    for (int64_t s = 0; s <= others; ++s) weights.push_back(chance_of(s, others, index));
     levels_.emplace_back(std::move(siblings), std::move(weights));
   }
 
   std::span<const double> table_;
   std::vector<size_t> masks_;
-  size_t first_ = 0, second_ = 0;
+  size_t first_, second_;
   std::vector<std::pair<std::vector<size_t>, std::vector<double>>> levels_;
 };
 
@@ -127,6 +125,10 @@ class WinterPair {
 
 double shapley_weight(int64_t size, int64_t n) {
   return std::exp(std::lgamma(static_cast<double>(size + 1)) + std::lgamma(static_cast<double>(n - size)) - std::lgamma(static_cast<double>(n + 1)));
+}
+
+double chance_of(int64_t taking, int64_t others, InteractionIndex index) {
+  return index == InteractionIndex::kFaith ? 6 * shapley_weight(taking + 1, others + 3) : shapley_weight(taking, others + 1);
 }
 
 base::Result<std::vector<double>> worth_table(Game& game) {

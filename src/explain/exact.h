@@ -19,6 +19,9 @@ constexpr int kMostExactPlayers = 20;  // a million coalitions
 /// size! (n - size - 1)! / n!: the weight of a coalition of `size` that a player joins.
 [[nodiscard]] double shapley_weight(int64_t size, int64_t n);
 
+/// Of `others` players the probability that just a given `taking` of them take part, each with the probability t (interaction.h).
+[[nodiscard]] double chance_of(int64_t taking, int64_t others, InteractionIndex index);
+
 /// Shapley values [n] of a table [2^n].
 [[nodiscard]] std::vector<double> shapley_values(std::span<const double> table);
 /// Shapley interaction index of each pair, [n, n] symmetric, 0 on the diagonal. Source: Grabisch and Roubens 1999.

@@ -10,7 +10,6 @@
 #include "explain/game.h"
 #include "explain/gradients.h"
 #include "explain/intervals.h"
-#include "explain/tree_shap/tree_shap.h"
 
 namespace deepseek::explain {
 namespace {
@@ -34,7 +33,7 @@ std::vector<double> some_rows(std::span<const double> rows, int64_t n, int64_t w
   std::vector<double> chosen;
   int64_t left = std::min(wanted, count);
   for (int64_t r = 0; r < count && left > 0; ++r) {  // selection sampling (Knuth, 3.4.2 S)
-    if (static_cast<double>(draw() >> 11) * 0x1p-53 * static_cast<double>(count - r) >= static_cast<double>(left)) continue;
+    if (draw.uniform() * static_cast<double>(count - r) >= static_cast<double>(left)) continue;
     chosen.insert(chosen.end(), rows.begin() + r * n, rows.begin() + (r + 1) * n);
     --left;
   }
@@ -47,9 +46,11 @@ double rms_error(std::span<const double> x, double mean) {
   return std::sqrt(sum / static_cast<double>(x.size() - 1) / static_cast<double>(x.size()));
 }
 
-void sort_pairs(std::vector<PairEstimate>& pairs, int64_t most) {
-  std::stable_sort(pairs.begin(), pairs.end(), [](const auto& a, const auto& b) { return std::abs(a.value) > std::abs(b.value); });
-  pairs.resize(std::min(pairs.size(), static_cast<size_t>(most)));
+std::vector<double> means_of(std::span<const double> rows, int64_t n) {
+  const auto width = static_cast<size_t>(n);
+  std::vector<double> means(width);
+  for (size_t i = 0; i < rows.size(); ++i) means[i % width] += rows[i] / static_cast<double>(rows.size() / width);
+  return means;
 }
 
 Engine chosen_engine(const TableModel& model, const ExplainOptions& o) {
@@ -91,6 +92,7 @@ Result<Engine> engine_named(const std::string& name) {
 Explainer::Explainer(TableModel model, FeatureTree tree, std::vector<double> background, const ExplainOptions& options)
     : model_(std::move(model)), tree_(std::move(tree)), options_(options), engine_(chosen_engine(model_, options)), features_(tree_.feature_count()) {
   background_ = some_rows(background, features_, options.background, options.seed);
+  if (engine_ == Engine::kLinear) means_ = means_of(background_, features_);
   if (options.worth == Worth::kConditional) pool_ = some_rows(background, features_, 20 * options.background, options.seed + 1);
 }
 
@@ -111,10 +113,9 @@ std::string Explainer::engine_text() const {
 
 std::vector<double> Explainer::from_features(std::span<const double> of_features) const {
   std::vector<double> nodes(tree_.nodes.size());
-  for (size_t n = nodes.size(); n-- > 0;) {
-    if (tree_.nodes[n].feature >= 0) nodes[n] = of_features[static_cast<size_t>(tree_.nodes[n].feature)];
-    if (n > 0) nodes[static_cast<size_t>(tree_.nodes[n].parent)] += nodes[n];
-  }
+  const auto leaves = tree_.leaves();
+  for (size_t j = 0; j < leaves.size(); ++j) nodes[static_cast<size_t>(leaves[j])] = of_features[j];
+  tree_.add_up(nodes);
   return nodes;
 }
 
@@ -133,30 +134,29 @@ std::vector<PairEstimate> Explainer::strongest(std::span<const double> pairs) co
       if (sum != 0) found.push_back({static_cast<int32_t>(a), static_cast<int32_t>(b), sum, 0});
     }
   }
-  sort_pairs(found, options_.pairs);
+  keep_strongest(found, options_.pairs);
   return found;
 }
+
+TreeWorth Explainer::tree_worth() const { return {.background = options_.worth == Worth::kPath ? std::span<const double>() : background_, .threads = options_.threads}; }
 
 LocalExplanation Explainer::by_trees(std::span<const double> row, std::span<const double> values, double base) const {
   LocalExplanation local{.values = {values.begin(), values.end()}, .half_width = std::vector<double>(values.size()), .open = std::vector<uint8_t>(values.size(), 1), .pairs = {}, .base = base};
   local.score = base + values[0];
   if (options_.pairs == 0) return local;
-  const TreeWorth worth{.background = options_.worth == Worth::kPath ? std::span<const double>() : background_, .threads = options_.threads};
-  local.pairs = strongest(tree_winter_interactions(*model_.trees, tree_, row, options_.output, options_.index, worth));
+  local.pairs = strongest(tree_winter_interactions(*model_.trees, tree_, row, options_.output, options_.index, tree_worth()));
   return local;
 }
 
 // Of a linear score the value of a feature is its weight times its distance from the background's mean, on any tree.
 LocalExplanation Explainer::by_weights(std::span<const double> row) const {
-  const auto n = static_cast<size_t>(features_), count = background_.size() / n;
+  const auto n = static_cast<size_t>(features_);
   const std::span<const double> weights = std::span(model_.weights).subspan(static_cast<size_t>(options_.output) * n, n);
   std::vector<double> values(n);
   LocalExplanation local{.base = model_.offset[static_cast<size_t>(options_.output)]};
   for (size_t j = 0; j < n; ++j) {
-    double mean = 0;
-    for (size_t r = 0; r < count; ++r) mean += background_[r * n + j] / static_cast<double>(count);
-    values[j] = weights[j] * (row[j] - mean);
-    local.base += weights[j] * mean;
+    values[j] = weights[j] * (row[j] - means_[j]);
+    local.base += weights[j] * means_[j];
   }
   local.values = from_features(values);
   local.half_width.resize(tree_.nodes.size());
@@ -178,14 +178,7 @@ Result<LocalExplanation> Explainer::by_gradients(std::span<const double> row) co
 }
 
 Result<LocalExplanation> Explainer::by_game(std::span<const double> row) const {
-  const int64_t output = options_.output, outputs = static_cast<int64_t>(model_.outputs.size());
-  const Scorer scorer = [&](std::span<const double> rows) -> Result<std::vector<double>> {
-    auto scores = model_.score(rows);
-    if (!scores || outputs == 1) return scores;
-    std::vector<double> one;
-    for (size_t i = static_cast<size_t>(output); i < scores->size(); i += static_cast<size_t>(outputs)) one.push_back((*scores)[i]);
-    return one;
-  };
+  const Scorer scorer = [&](std::span<const double> rows) { return scores_of(model_, rows, features_, options_.output); };
   EstimateOptions o{.budget = options_.budget, .precision = options_.precision, .confidence = options_.confidence, .pairs = options_.pairs, .index = options_.index, .seed = options_.seed};
   if (engine_ == Engine::kExact) o.budget = int64_t{1} << features_;
   const std::vector<double> sample(row.begin(), row.end());
@@ -207,10 +200,7 @@ Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double>
   for (size_t first = 0; first < count; first += kAtATime) {
     const size_t last = std::min(count, first + kAtATime), nodes = tree_.nodes.size(), outputs = model_.outputs.size();
     TreeAttribution trees;
-    if (engine_ == Engine::kTrees) {
-      const TreeWorth worth{.background = options_.worth == Worth::kPath ? std::span<const double>() : background_, .threads = options_.threads};
-      trees = tree_winter(*model_.trees, tree_, rows.subspan(first * n, (last - first) * n), worth);
-    }
+    if (engine_ == Engine::kTrees) trees = tree_winter(*model_.trees, tree_, rows.subspan(first * n, (last - first) * n), tree_worth());
     for (size_t r = first; r < last; ++r) {
       if (stop_requested && stop_requested()) return found;
       const std::span<const double> row = rows.subspan(r * n, n);
@@ -270,7 +260,7 @@ Result<GlobalExplanation> Explainer::explain_all(std::span<const double> rows, c
     for (const double x : sizes) mean += x / count;
     global.pairs.push_back({nodes.first, nodes.second, mean, count > 1 ? z * rms_error(sizes, mean) : 0});
   }
-  sort_pairs(global.pairs, options_.pairs);
+  keep_strongest(global.pairs, options_.pairs);
   return global;
 }
 

@@ -10,6 +10,7 @@
 #include "explain/feature_tree.h"
 #include "explain/interaction.h"
 #include "explain/table_model.h"
+#include "explain/tree_shap/tree_shap.h"
 
 namespace deepseek::explain {
 
@@ -87,6 +88,7 @@ class Explainer {
   Explainer(TableModel model, FeatureTree tree, std::vector<double> background, const ExplainOptions& options);
   base::Result<LocalExplanation> by_game(std::span<const double> row) const;
   base::Result<LocalExplanation> by_gradients(std::span<const double> row) const;
+  [[nodiscard]] TreeWorth tree_worth() const;
   LocalExplanation by_trees(std::span<const double> row, std::span<const double> values, double base) const;
   LocalExplanation by_weights(std::span<const double> row) const;
   base::Result<std::vector<LocalExplanation>> of_rows(std::span<const double> rows, const std::function<void(int64_t)>& on_progress, const std::function<bool()>& stop_requested) const;
@@ -96,6 +98,7 @@ class Explainer {
   TableModel model_;
   FeatureTree tree_;
   std::vector<double> pool_, background_;  // all rows to look for like ones in; those that stand for unknown features
+  std::vector<double> means_;              // of the background, for a linear model
   ExplainOptions options_;
   Engine engine_ = Engine::kAuto;
   int64_t features_ = 0;

@@ -24,24 +24,17 @@ class GroupReader {
     if (!groups.is_object()) return base::refuse("groups are a JSON object of names, each with a list of features");
     if (Status ok = add_groups(groups, 0); !ok) return base::pass(ok);
     for (size_t j = 0; j < features_.size(); ++j) {
-      if (!used_.contains(static_cast<int32_t>(j))) add(features_[j], 0, static_cast<int32_t>(j));
+      if (!used_.contains(static_cast<int32_t>(j))) tree_.add(features_[j], 0, static_cast<int32_t>(j));
     }
     return std::move(tree_);
   }
 
  private:
-  int32_t add(const std::string& name, int32_t parent, int32_t feature) {
-    const auto index = static_cast<int32_t>(tree_.nodes.size());
-    tree_.nodes.push_back({.name = name, .parent = parent, .feature = feature});
-    tree_.nodes[static_cast<size_t>(parent)].children.push_back(index);
-    return index;
-  }
-
   Status add_groups(const Json& groups, int32_t parent) {
     for (const auto& [name, content] : groups.items()) {
       if (place_.contains(name)) return base::refuse("'{}' is a feature; a group needs another name", name);
       if (!(content.is_array() || content.is_object()) || content.empty()) return base::refuse("group '{}' has no list of features", name);
-      const int32_t group = add(name, parent, -1);
+      const int32_t group = tree_.add(name, parent, -1);
       if (content.is_object()) {
         if (Status ok = add_groups(content, group); !ok) return ok;
         continue;
@@ -61,7 +54,7 @@ class GroupReader {
     const auto found = place_.find(name);
     if (found == place_.end()) return base::refuse("group '{}' names the feature '{}', which the model does not have", owner, name);
     if (!used_.insert(found->second).second) return base::refuse("the feature '{}' is in two groups; '{}' is the second", name, owner);
-    add(name, group, found->second);
+    tree_.add(name, group, found->second);
     return {};
   }
 
@@ -92,10 +85,8 @@ std::string central_name(const Cluster& cluster, std::span<const double> distanc
 void add_cluster(const std::vector<Cluster>& all, size_t index, int32_t parent, std::span<const double> distance, std::span<const std::string> features, FeatureTree& tree) {
   const Cluster& cluster = all[index];
   const bool leaf = cluster.parts.empty();
-  const auto node = static_cast<int32_t>(tree.nodes.size());
-  tree.nodes.push_back({.name = leaf ? features[static_cast<size_t>(cluster.features.front())] : central_name(cluster, distance, features), .parent = parent,
-                        .feature = leaf ? cluster.features.front() : -1});
-  tree.nodes[static_cast<size_t>(parent)].children.push_back(node);
+  const auto name = leaf ? features[static_cast<size_t>(cluster.features.front())] : central_name(cluster, distance, features);
+  const int32_t node = tree.add(name, parent, leaf ? cluster.features.front() : -1);
   for (const size_t part : cluster.parts) add_cluster(all, part, node, distance, features, tree);
 }
 
@@ -112,13 +103,6 @@ class Refiner {
   }
 
  private:
-  int32_t add(const std::string& name, int32_t parent, int32_t feature) {
-    const auto index = static_cast<int32_t>(tree_.nodes.size());
-    tree_.nodes.push_back({.name = name, .parent = parent, .feature = feature});
-    tree_.nodes[static_cast<size_t>(parent)].children.push_back(index);
-    return index;
-  }
-
   void copy_children(int32_t from, int32_t to) {
     std::vector<int32_t> direct;
     for (const int32_t child : groups_.nodes[static_cast<size_t>(from)].children) {
@@ -128,8 +112,8 @@ class Refiner {
     const bool cluster = from == 0 ? direct.size() > 1 : refine_above_ > 0 && direct.size() > refine_above_;
     for (const int32_t child : groups_.nodes[static_cast<size_t>(from)].children) {
       const FeatureNode& node = groups_.nodes[static_cast<size_t>(child)];
-      if (node.feature < 0) copy_children(child, add(node.name, to, -1));
-      else if (!cluster) add(node.name, to, node.feature);
+      if (node.feature < 0) copy_children(child, tree_.add(node.name, to, -1));
+      else if (!cluster) tree_.add(node.name, to, node.feature);
     }
     if (cluster) add_clusters(direct, to);
   }
@@ -146,7 +130,7 @@ class Refiner {
     std::vector<int32_t> place(clusters.nodes.size(), to);  // of its nodes in tree_
     for (size_t k = 1; k < clusters.nodes.size(); ++k) {
       const FeatureNode& node = clusters.nodes[k];
-      place[k] = add(node.name, place[static_cast<size_t>(node.parent)], node.feature < 0 ? -1 : direct[static_cast<size_t>(node.feature)]);
+      place[k] = tree_.add(node.name, place[static_cast<size_t>(node.parent)], node.feature < 0 ? -1 : direct[static_cast<size_t>(node.feature)]);
     }
   }
 
@@ -177,23 +161,43 @@ int64_t FeatureTree::feature_count() const {
   return std::count_if(nodes.begin(), nodes.end(), [](const FeatureNode& node) { return node.feature >= 0; });
 }
 
+std::vector<int32_t> FeatureTree::leaves() const {
+  std::vector<int32_t> leaves(static_cast<size_t>(feature_count()));
+  for (size_t n = 0; n < nodes.size(); ++n) {
+    if (nodes[n].feature >= 0) leaves[static_cast<size_t>(nodes[n].feature)] = static_cast<int32_t>(n);
+  }
+  return leaves;
+}
+
+void FeatureTree::add_up(std::span<double> of_nodes) const {
+  for (size_t n = nodes.size(); n-- > 1;) of_nodes[static_cast<size_t>(nodes[n].parent)] += of_nodes[n];
+}
+
+int32_t FeatureTree::add(const std::string& name, int32_t parent, int32_t feature) {
+  const auto index = static_cast<int32_t>(nodes.size());
+  nodes.push_back({.name = name, .parent = parent, .feature = feature});
+  if (parent >= 0) nodes[static_cast<size_t>(parent)].children.push_back(index);
+  return index;
+}
+
 Fork fork_of(const FeatureTree& tree, int32_t first, int32_t second) {
   const auto parent = [&](int32_t n) { return tree.nodes[static_cast<size_t>(n)].parent; };
+  std::vector<int32_t> ways;
   // A parent comes before its children: the later of two parents is not above the other.
   while (parent(first) != parent(second)) {
-    if (parent(first) > parent(second)) first = parent(first);
-    else second = parent(second);
+    int32_t& lower = parent(first) > parent(second) ? first : second;
+    ways.push_back(lower);
+    lower = parent(lower);
   }
-  return {parent(first), first, second};
+  const int32_t node = parent(first);
+  for (int32_t n = node; n > 0; n = parent(n)) ways.push_back(n);
+  return {node, first, second, std::move(ways)};
 }
 
 FeatureTree flat_tree(std::span<const std::string> features) {
   FeatureTree tree;
   tree.nodes.push_back({.name = "all"});
-  for (size_t j = 0; j < features.size(); ++j) {
-    tree.nodes[0].children.push_back(static_cast<int32_t>(j + 1));
-    tree.nodes.push_back({.name = features[j], .parent = 0, .feature = static_cast<int32_t>(j)});
-  }
+  for (size_t j = 0; j < features.size(); ++j) tree.add(features[j], 0, static_cast<int32_t>(j));
   return tree;
 }
 

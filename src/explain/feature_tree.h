@@ -25,11 +25,18 @@ struct FeatureTree {
   /// Features below each node, in rising order.
   [[nodiscard]] std::vector<std::vector<int32_t>> features_below() const;
   [[nodiscard]] int64_t feature_count() const;
+  /// [features]: the node of each.
+  [[nodiscard]] std::vector<int32_t> leaves() const;
+  /// Adds what each node has to its parent, [nodes].
+  void add_up(std::span<double> of_nodes) const;
+  /// A new last child of a node; -1: the root. Returns its index.
+  int32_t add(const std::string& name, int32_t parent, int32_t feature);
 };
 
 /// Where the ways from the root to two nodes part: the last node that they share, and the child of it on either way.
 struct Fork {
   int32_t node = 0, first = 0, second = 0;
+  std::vector<int32_t> ways;  ///< nodes whose siblings matter to the two as to a single node: below the children on either way, and above the fork
 };
 /// Neither node may lie below the other.
 [[nodiscard]] Fork fork_of(const FeatureTree& tree, int32_t first, int32_t second);

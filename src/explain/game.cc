@@ -5,6 +5,31 @@
 
 namespace deepseek::explain {
 
+namespace {
+
+// The weighted mean of the scores of the rows of each coalition, as many for one as for another.
+base::Status mean_scores(const Scorer& scorer, std::span<const double> rows, std::span<const double> weights, std::span<double> worth) {
+  auto scores = scorer(rows);
+  if (!scores) return base::pass(scores);
+  if (scores->size() != weights.size()) return base::fail("the model gave {} scores for {} rows", scores->size(), weights.size());
+  const size_t each = weights.size() / worth.size();
+  for (size_t c = 0; c < worth.size(); ++c) {
+    double sum = 0, whole = 0;
+    for (size_t i = c * each; i < (c + 1) * each; ++i) sum += weights[i] * (*scores)[i], whole += weights[i];
+    if (!std::isfinite(sum)) return base::fail("the model gave a score that is no number; it is asked for rows that mix the sample with the background");
+    worth[c] = sum / whole;
+  }
+  return {};
+}
+
+// Places from 0 to 1 in the order of the column's values with the row's among them; ties share theirs.
+double rank_of(const std::vector<double>& sorted, double x) {
+  const auto low = std::lower_bound(sorted.begin(), sorted.end(), x), high = std::upper_bound(sorted.begin(), sorted.end(), x);
+  return static_cast<double>((low - sorted.begin()) + (high - sorted.begin())) / 2 / static_cast<double>(std::max<size_t>(sorted.size(), 1));
+}
+
+}  // namespace
+
 base::Status FunctionGame::worth(std::span<const uint8_t> coalitions, std::span<double> worth) {
   const auto n = static_cast<size_t>(players_);
   for (size_t i = 0; i < worth.size(); ++i) worth[i] = worth_(coalitions.subspan(i * n, n));
@@ -16,10 +41,11 @@ MarginalGame::MarginalGame(Scorer scorer, std::vector<double> row, std::vector<d
 
 base::Status MarginalGame::worth(std::span<const uint8_t> coalitions, std::span<double> worth) {
   const size_t n = row_.size(), count = background_.size() / n, at_a_time = std::max<size_t>(1, static_cast<size_t>(rows_at_a_time_) / count);
-  std::vector<double> rows;
+  std::vector<double> rows, weights;
   for (size_t first = 0; first < worth.size(); first += at_a_time) {
     const size_t last = std::min(worth.size(), first + at_a_time);
     rows.resize((last - first) * background_.size());
+    weights.assign((last - first) * count, 1);
     double* to = rows.data();
     for (size_t i = first; i < last; ++i) {
       const uint8_t* known = coalitions.data() + i * n;
@@ -27,29 +53,11 @@ base::Status MarginalGame::worth(std::span<const uint8_t> coalitions, std::span<
         for (size_t j = 0; j < n; ++j) to[j] = known[j] != 0 ? row_[j] : background_[b * n + j];
       }
     }
-    auto scores = scorer_(rows);
-    if (!scores) return base::pass(scores);
-    if (scores->size() != (last - first) * count) return base::fail("the model gave {} scores for {} rows", scores->size(), (last - first) * count);
-    rows_scored_ += static_cast<int64_t>(scores->size());
-    for (size_t i = first; i < last; ++i) {
-      double sum = 0;
-      for (size_t b = 0; b < count; ++b) sum += (*scores)[(i - first) * count + b];
-      if (!std::isfinite(sum)) return base::fail("the model gave a score that is no number; it is asked for rows that mix the sample with the background");
-      worth[i] = sum / static_cast<double>(count);
-    }
+    if (base::Status ok = mean_scores(scorer_, rows, weights, worth.subspan(first, last - first)); !ok) return ok;
+    rows_scored_ += static_cast<int64_t>((last - first) * count);
   }
   return {};
 }
-
-namespace {
-
-// Places from 0 to 1 in the order of the column's values with the row's among them; ties share theirs.
-double rank_of(const std::vector<double>& sorted, double x) {
-  const auto low = std::lower_bound(sorted.begin(), sorted.end(), x), high = std::upper_bound(sorted.begin(), sorted.end(), x);
-  return static_cast<double>((low - sorted.begin()) + (high - sorted.begin())) / 2 / static_cast<double>(std::max<size_t>(sorted.size(), 1));
-}
-
-}  // namespace
 
 ConditionalGame::ConditionalGame(Scorer scorer, std::vector<double> row, std::vector<double> pool, int64_t neighbours, std::vector<uint8_t> is_category)
     : scorer_(std::move(scorer)), row_(std::move(row)), pool_(std::move(pool)), neighbours_(std::min(static_cast<size_t>(neighbours), pool_.size() / row_.size())), squares_(pool_.size()) {
@@ -87,23 +95,14 @@ base::Status ConditionalGame::worth(std::span<const uint8_t> coalitions, std::sp
       const auto nearer = [&](size_t a, size_t b) { return distance[a] < distance[b] || (distance[a] == distance[b] && a < b); };
       std::nth_element(order.begin(), order.begin() + static_cast<int64_t>(k - 1), order.end(), nearer);
       std::sort(order.begin(), order.begin() + static_cast<int64_t>(k), nearer);
-      double spread = 0, sum = 0;
+      double spread = 0;
       for (size_t i = 0; i < k; ++i) spread += distance[order[i]] / static_cast<double>(k);
       for (size_t i = 0; i < k; ++i) {
         weights.push_back(spread > 0 ? std::exp(-distance[order[i]] / (2 * spread)) : 1);
-        sum += weights.back();
         for (size_t j = 0; j < n; ++j) rows.push_back(known[j] != 0 ? row_[j] : pool_[order[i] * n + j]);
       }
-      for (size_t i = weights.size() - k; i < weights.size(); ++i) weights[i] /= sum;
     }
-    auto scores = scorer_(rows);
-    if (!scores) return base::pass(scores);
-    if (scores->size() != weights.size()) return base::fail("the model gave {} scores for {} rows", scores->size(), weights.size());
-    for (size_t c = first; c < last; ++c) {
-      worth[c] = 0;
-      for (size_t i = (c - first) * k; i < (c - first + 1) * k; ++i) worth[c] += weights[i] * (*scores)[i];
-      if (!std::isfinite(worth[c])) return base::fail("the model gave a score that is no number; it is asked for rows that mix the sample with the background");
-    }
+    if (base::Status ok = mean_scores(scorer_, rows, weights, worth.subspan(first, last - first)); !ok) return ok;
   }
   return {};
 }

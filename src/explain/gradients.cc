@@ -67,17 +67,6 @@ Status check(const TableModel& model, std::span<const double> row, size_t others
   return {};
 }
 
-// Scores of one output.
-Result<std::vector<double>> scores_of(const TableModel& model, std::span<const double> rows, size_t features, int64_t output) {
-  auto scores = model.score(rows);
-  if (!scores) return base::pass(scores);
-  const size_t count = rows.size() / features, outputs = model.outputs.size();
-  if (scores->size() != count * outputs) return base::fail("the model gave {} scores for {} rows of {} outputs", scores->size(), count, outputs);
-  std::vector<double> one(count);
-  for (size_t r = 0; r < count; ++r) one[r] = (*scores)[r * outputs + static_cast<size_t>(output)];
-  return one;
-}
-
 double sum_of(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
 // The integral over a path in so many pieces, [features].
@@ -156,7 +145,7 @@ Result<std::vector<Sums>> sample_paths(Paths& paths, std::span<const double> bac
   std::vector<Sums> sums(features);
   for (size_t r = 0; r < design.rows.size(); ++r) {
     for (size_t k = 0; k < design.points; ++k) {
-      const double within = static_cast<double>(draw() >> 11) * 0x1p-53;
+      const double within = draw.uniform();
       paths.add(background.subspan(design.rows[r] * features, features), (static_cast<double>(k) + within) / static_cast<double>(design.points));
     }
     if (paths.count() < kRowsAtATime && r + 1 < design.rows.size()) continue;
@@ -181,7 +170,7 @@ Result<GradientAttribution> integrated_gradients(const TableModel& model, std::s
   std::vector<double> ends(row.begin(), row.end());
   ends.insert(ends.end(), baseline.begin(), baseline.end());
   for (size_t j = 0; j < row.size(); ++j) ends.push_back(paths.point(baseline, j, 0));
-  auto scores = scores_of(model, ends, row.size(), output);
+  auto scores = scores_of(model, ends, static_cast<int64_t>(row.size()), output);
   if (!scores) return base::pass(scores);
   GradientAttribution a{.half_width = std::vector<double>(row.size()), .base = (*scores)[1], .score = (*scores)[0]};
   const double along = (*scores)[0] - (*scores)[2];
@@ -202,7 +191,7 @@ Result<GradientAttribution> expected_gradients(const TableModel& model, std::spa
   const size_t count = background.size() / row.size();
   const int64_t samples = o.samples == 0 ? std::clamp<int64_t>(16 * static_cast<int64_t>(count), 4096, 65536) : o.samples;
   if (samples < 16) return base::refuse("{} samples are too few for an interval; 16 are the fewest", samples);
-  auto scores = scores_of(model, background, row.size(), output), own = scores_of(model, row, row.size(), output);
+  auto scores = scores_of(model, background, static_cast<int64_t>(row.size()), output), own = scores_of(model, row, static_cast<int64_t>(row.size()), output);
   for (auto* result : {&scores, &own}) {
     if (!*result) return base::pass(*result);
   }
@@ -212,9 +201,10 @@ Result<GradientAttribution> expected_gradients(const TableModel& model, std::spa
   auto sums = sample_paths(paths, background, row.size(), design, draw);
   if (!sums) return base::pass(sums);
   GradientAttribution a{.base = sum_of(*scores) / static_cast<double>(count), .score = own->front()};
+  const double z = two_sided(o.confidence);
   for (const Sums& s : *sums) {
     a.values.push_back(s.mean / static_cast<double>(design.rows.size()));
-    a.half_width.push_back(half_width_of(s, design, two_sided(o.confidence)));
+    a.half_width.push_back(half_width_of(s, design, z));
   }
   a.gap = a.score - a.base - sum_of(a.values);
   return a;

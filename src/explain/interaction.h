@@ -10,4 +10,7 @@ namespace deepseek::explain {
 /// With either, half of each pair taken from both of its players leaves values whose sum, pairs included, is the score less the base.
 enum class InteractionIndex : uint8_t { kShapley, kFaith };
 
+/// The density of t.
+[[nodiscard]] inline double density(double t, InteractionIndex index) { return index == InteractionIndex::kFaith ? 6 * t * (1 - t) : 1; }
+
 }  // namespace deepseek::explain

@@ -38,4 +38,7 @@ struct TableModel {
   std::vector<double> weights, offset;        ///< of a linear model: weights [outputs, features], offset [outputs]
 };
 
+/// Scores [count] of one output of rows [count, features]. Fails where the model does, and where it gives another number of scores.
+[[nodiscard]] base::Result<std::vector<double>> scores_of(const TableModel& model, std::span<const double> rows, int64_t features, int64_t output);
+
 }  // namespace deepseek::explain

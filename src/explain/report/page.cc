@@ -2,27 +2,13 @@
 
 #include <string_view>
 
+#include "base/web_page.h"
 #include "explain/report/page_data.h"
 #include "explain/report/text_report.h"
 
 #ifdef DEEPSEEK_PAGE_TEMPLATE
 
-// The assembler copies the file: a C++ literal of a megabyte would take the compiler many seconds.
-__asm__(
-    ".pushsection .rodata\n"
-    ".global deepseek_page_begin\n"
-    "deepseek_page_begin:\n"
-    ".incbin \"" DEEPSEEK_PAGE_TEMPLATE
-    "\"\n"
-    ".global deepseek_page_end\n"
-    "deepseek_page_end:\n"
-    ".byte 0\n"
-    ".popsection\n");
-
-extern "C" {
-__attribute__((visibility("hidden"))) extern const char deepseek_page_begin[];
-__attribute__((visibility("hidden"))) extern const char deepseek_page_end[];
-}
+DEEPSEEK_EMBED_FILE(deepseek_page, DEEPSEEK_PAGE_TEMPLATE)
 
 namespace deepseek::explain {
 namespace {
@@ -43,28 +29,6 @@ namespace {
 // The places in the template, in their order.
 constexpr std::string_view kLanguage = "%LANGUAGE%", kTitle = "%TITLE%", kText = "%TEXT%", kData = "%DATA%";
 
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    if (c == '&') result += "&amp;";
-    else if (c == '<') result += "&lt;";
-    else if (c == '>') result += "&gt;";
-    else if (c == '"') result += "&quot;";
-    else result += c;
-  }
-  return result;
-}
-
-// JSON inside a script element: no "<" of its text may end the element.
-std::string embedded_json(const nlohmann::ordered_json& json) {
-  std::string result;
-  for (const char c : json.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace)) {
-    if (c == '<') result += "\\u003c";
-    else result += c;
-  }
-  return result;
-}
-
 }  // namespace
 
 bool has_page() { return !page_template().empty(); }
@@ -76,7 +40,7 @@ base::Result<std::string> html_page(const nlohmann::ordered_json& explanation, c
   const nlohmann::ordered_json data = page_data(*document, language);
   const std::string shown = data["language"], title = data["texts"][shown]["conclusion"];
   const std::pair<std::string_view, std::string> places[] = {
-      {kLanguage, shown == "zh" ? "zh-CN" : "en"}, {kTitle, escaped(title)}, {kText, escaped(text_report(explanation, language))}, {kData, embedded_json(data)}};
+      {kLanguage, shown == "zh" ? "zh-CN" : "en"}, {kTitle, base::escape_html(title)}, {kText, base::escape_html(text_report(explanation, language))}, {kData, base::script_json(data)}};
   std::string page;
   std::string_view rest = page_template();
   for (const auto& [place, text] : places) {

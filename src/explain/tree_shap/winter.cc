@@ -119,7 +119,7 @@ class LeafGame {
       for (size_t s = 0; s < groups.size(); ++s) {
         if (s != without && s != also) product = product * mix(q.at[n], groups[s].in, groups[s].out);
       }
-      add_scaled(sum, q.weight[n] * (index == InteractionIndex::kFaith ? 6 * q.at[n] * (1 - q.at[n]) : 1), product);
+      add_scaled(sum, q.weight[n] * density(q.at[n], index), product);
     }
     return sum;
   }
@@ -216,10 +216,6 @@ double sum(const Wide& w) {
   return all;
 }
 
-void add_up(const FeatureTree& features, double* nodes) {
-  for (size_t n = features.nodes.size(); n-- > 1;) nodes[static_cast<size_t>(features.nodes[n].parent)] += nodes[n];
-}
-
 std::vector<double> mean_scores(const TreeEnsemble& model, std::span<const double> rows) {
   const auto outputs = static_cast<size_t>(model.outputs());
   const std::vector<double> scores = raw_scores(model, rows);
@@ -228,25 +224,17 @@ std::vector<double> mean_scores(const TreeEnsemble& model, std::span<const doubl
   return mean;
 }
 
-std::vector<size_t> leaves_of(const FeatureTree& features) {
-  std::vector<size_t> leaf(static_cast<size_t>(features.feature_count()));
-  for (size_t n = 0; n < features.nodes.size(); ++n) {
-    if (features.nodes[n].feature >= 0) leaf[static_cast<size_t>(features.nodes[n].feature)] = n;
-  }
-  return leaf;
-}
-
 // Leaves' values to [rows, outputs, nodes].
 struct Values {
   const TreeEnsemble& model;
   const FeatureTree& features;
-  std::vector<size_t> leaf;
+  std::vector<int32_t> leaf;
   std::span<const double> rows, background;
   std::vector<double>& to;
 
   [[nodiscard]] double& at(int64_t row, int64_t output, int64_t feature) const {
     const auto nodes = features.nodes.size();
-    return to[(static_cast<size_t>(row) * static_cast<size_t>(model.outputs()) + static_cast<size_t>(output)) * nodes + leaf[static_cast<size_t>(feature)]];
+    return to[(static_cast<size_t>(row) * static_cast<size_t>(model.outputs()) + static_cast<size_t>(output)) * nodes + static_cast<size_t>(leaf[static_cast<size_t>(feature)])];
   }
 
   // A block of rows by the shares of training rows.
@@ -287,7 +275,7 @@ TreeAttribution tree_winter(const TreeEnsemble& model, const FeatureTree& featur
   const auto count = static_cast<int64_t>(rows.size()) / model.feature_count(), outputs = model.outputs(), nodes = static_cast<int64_t>(features.nodes.size());
   const bool by_shares = worth.background.empty();
   TreeAttribution result{std::vector<double>(static_cast<size_t>(count * outputs * nodes)), by_shares ? expected_scores(model) : mean_scores(model, worth.background)};
-  const Values values{model, features, leaves_of(features), rows, worth.background, result.values};
+  const Values values{model, features, features.leaves(), rows, worth.background, result.values};
   const int64_t blocks = by_shares ? (count + kBlockRows - 1) / kBlockRows : count;
   hardware::Team team(worth.threads);
   team.run([&](int) {
@@ -297,7 +285,7 @@ TreeAttribution tree_winter(const TreeEnsemble& model, const FeatureTree& featur
       for (int64_t block = from; block < to; ++block) by_shares ? values.of_rows(block * kBlockRows, game, walk) : values.against_background(block, game, walk);
     });
   });
-  for (int64_t first = 0; first < count * outputs; ++first) add_up(features, result.values.data() + first * nodes);
+  for (int64_t first = 0; first < count * outputs; ++first) features.add_up(std::span(result.values).subspan(static_cast<size_t>(first * nodes), static_cast<size_t>(nodes)));
   return result;
 }
 

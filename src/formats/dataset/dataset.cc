@@ -67,16 +67,6 @@ base::Error without_line(base::Error error) {
   return error;
 }
 
-size_t line_of_ill_formed(std::string_view content) {
-  size_t line = 1;
-  for (size_t at = 0; at < content.size(); ++line) {
-    const size_t end = std::min(content.find('\n', at), content.size());
-    if (!base::is_utf8(content.substr(at, end - at))) return line;
-    at = end + 1;
-  }
-  return line;
-}
-
 Result<Rows> json_lines(std::string_view content) {
   Rows out;
   out.container = "JSON lines";
@@ -130,7 +120,7 @@ Result<Rows> rows_of(std::string_view content) {
   const std::string_view whole = content;  // with its blank lines, which count
   content = trimmed(content);
   if (content.empty()) return fail("the file is empty");
-  if (!base::is_utf8(content)) return fail("line {} is not UTF-8; save the file as UTF-8", line_of_ill_formed(whole));
+  if (!base::is_utf8(content)) return fail("line {} is not UTF-8; save the file as UTF-8", base::line_of_ill_formed(whole));
   if (content.front() == '[') {
     auto json = base::parse_large_json(content);
     if (!json) return base::pass(json);

@@ -22,23 +22,13 @@ using base::Status;
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-size_t line_of_ill_formed(std::string_view text) {
-  size_t line = 1;
-  for (size_t at = 0; at < text.size(); ++line) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    if (!base::is_utf8(text.substr(at, end - at))) return line;
-    at = end + 1;
-  }
-  return line;
-}
-
 Status check_text(std::string_view text) {
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) return fail("the file is empty");
   if (text.starts_with("\x1F\x8B")) return fail("the file is compressed by gzip; unpack it first");
   if (text.starts_with("PK\x03\x04")) return fail("this is a spreadsheet or a zip archive; save the table as CSV");
   if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) return fail("the file is UTF-16; save it as UTF-8");
   if (const size_t zero = text.find('\0'); zero != std::string_view::npos) return fail("byte {} is zero: this is no CSV text in UTF-8", zero);
-  if (!base::is_utf8(text)) return fail("line {} is not UTF-8; save the file as UTF-8", line_of_ill_formed(text));
+  if (!base::is_utf8(text)) return fail("line {} is not UTF-8; save the file as UTF-8", base::line_of_ill_formed(text));
   return {};
 }
 

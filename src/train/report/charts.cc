@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/text.h"
+#include "base/web_page.h"
 
 namespace deepseek::train {
 namespace {
@@ -95,7 +96,7 @@ std::string svg_axes(const Chart& chart, const Frame& frame) {
     if (stage.step < frame.x.low || stage.step > frame.x.high) continue;
     const double x = frame.at_x(stage.step);
     svg += fmt::format("<line class=\"stage\" x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{}\" y2=\"{}\"/>", x, x, kTop, kHeight - kBottom);
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\">{}</text>", x + 4, kTop - 6, escape_html(stage.label));
+    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\">{}</text>", x + 4, kTop - 6, base::escape_html(stage.label));
   }
   return svg;
 }
@@ -157,14 +158,14 @@ std::vector<Chart> make_charts(const RunRecord& run) {
 std::string to_svg(const Chart& chart) {
   const Frame frame{range_of(chart, &Point::x, false), range_of(chart, &Point::y, chart.from_zero)};
   std::string svg = fmt::format("<svg class=\"plain\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth, kHeight,
-                                escape_html(chart.title + " by step"));
+                                base::escape_html(chart.title + " by step"));
   svg += svg_axes(chart, frame);
   for (const Series& series : chart.series) svg += svg_series(series, frame);
   svg += "</svg>";
   if (chart.series.size() < 2) return svg;
   svg += "<p class=\"legend\">";
   for (const Series& series : chart.series) {
-    if (series.mark != Mark::kFaintLine) svg += fmt::format("<span class=\"c{}\">{}</span> ", series.colour, escape_html(series.name));
+    if (series.mark != Mark::kFaintLine) svg += fmt::format("<span class=\"c{}\">{}</span> ", series.colour, base::escape_html(series.name));
   }
   return svg + "</p>";
 }
@@ -190,22 +191,6 @@ Json to_vega_lite(const Chart& chart) {
   }
   // The page fills in colours and theme: usermeta tells it which.
   return {{"width", "container"}, {"height", 240}, {"layer", layers}, {"usermeta", {{"names", names}, {"colours", colours}, {"legend", legend}}}};
-}
-
-std::string escape_html(const std::string& text) {
-  std::string result;
-  for (const char c : base::to_valid_utf8(text)) {
-    switch (c) {
-      case '&': result += "&amp;"; break;
-      case '<': result += "&lt;"; break;
-      case '>': result += "&gt;"; break;
-      case '"': result += "&quot;"; break;
-      case '\'': result += "&#39;"; break;
-      default:
-        if (static_cast<unsigned char>(c) >= 32 || c == '\n' || c == '\t') result += c;
-    }
-  }
-  return result;
 }
 
 std::string short_number(double value) {

@@ -38,7 +38,6 @@ struct Chart {
 [[nodiscard]] std::string to_svg(const Chart& chart);
 [[nodiscard]] Json to_vega_lite(const Chart& chart);
 /// `text` safe inside HTML text and quoted attributes.
-[[nodiscard]] std::string escape_html(const std::string& text);
 /// Four significant digits, with commas from 10,000 on; a dash for NaN.
 [[nodiscard]] std::string short_number(double value);
 

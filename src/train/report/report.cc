@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/text.h"
+#include "base/web_page.h"
 #include "train/report/charts.h"
 #include "train/report/page.h"
 #include "train/report/run_record.h"
@@ -17,7 +18,7 @@ constexpr size_t kMaxMetrics = size_t{1} << 29, kMaxOptions = 300, kMaxCell = 40
 std::string cell(const Json& value) {
   std::string shown = value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (shown.size() > kMaxCell) shown = base::to_valid_utf8(shown.substr(0, kMaxCell)) + " …";
-  return escape_html(shown);
+  return base::escape_html(shown);
 }
 
 std::string count(const Json& object, const char* field) {
@@ -26,8 +27,8 @@ std::string count(const Json& object, const char* field) {
 }
 
 std::string tile(const std::string& label, const std::string& value, bool good = false) {
-  return fmt::format("<div class=\"tile{}\"><b>{}</b><span>{}</span></div>", good ? " good" : "", escape_html(value),
-                     escape_html(label));
+  return fmt::format("<div class=\"tile{}\"><b>{}</b><span>{}</span></div>", good ? " good" : "", base::escape_html(value),
+                     base::escape_html(label));
 }
 
 std::string title_of(const RunRecord& run) {
@@ -45,7 +46,7 @@ std::string header(const RunRecord& run) {
   }
   const int64_t threads = whole(run.start, "threads");
   if (threads > 0) sub += " · " + count(run.start, "threads") + (threads == 1 ? " thread" : " threads");
-  return fmt::format("<h1>{}</h1><p class=\"sub\">{}</p>", escape_html(title_of(run)), escape_html(sub));
+  return fmt::format("<h1>{}</h1><p class=\"sub\">{}</p>", base::escape_html(title_of(run)), base::escape_html(sub));
 }
 
 struct Losses {
@@ -98,7 +99,7 @@ std::string charts_html(const std::vector<Chart>& charts) {
   std::string html = "<h2>Curves</h2>";
   for (const Chart& chart : charts) {
     html += fmt::format("<div class=\"chart\"><h3>{}</h3><div class=\"plot\" id=\"plot-{}\">{}</div></div>\n",
-                        escape_html(chart.title), chart.id, to_svg(chart));
+                        base::escape_html(chart.title), chart.id, to_svg(chart));
   }
   return html;
 }
@@ -152,21 +153,11 @@ std::string notes(const RunRecord& run) {
   return html;
 }
 
-// JSON inside a script element: no "<" of its text may end the element.
-std::string embedded_json(const Json& json) {
-  std::string result;
-  for (const char c : json.dump(-1, ' ', true, Json::error_handler_t::replace)) {
-    if (c == '<') result += "\\u003c";
-    else result += c;
-  }
-  return result;
-}
-
 std::string scripts(const std::vector<Chart>& charts) {
   if (vega_script().empty() || charts.empty()) return "";
   Json specs = Json::object();
   for (const Chart& chart : charts) specs[chart.id] = to_vega_lite(chart);
-  return "<script type=\"application/json\" id=\"charts\">" + embedded_json(specs) + "</script>\n<script>" +
+  return "<script type=\"application/json\" id=\"charts\">" + base::script_json(specs) + "</script>\n<script>" +
          std::string(vega_script()) + "</script>\n<script>" + kPageScript + "</script>\n";
 }
 
@@ -177,7 +168,7 @@ std::string page(const RunRecord& run) {
   html += "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
           "script-src 'unsafe-inline' 'unsafe-eval'; img-src data:\">\n";
   html += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
-  html += "<title>" + escape_html(title_of(run)) + "</title>\n<style>" + kPageStyle + "</style>\n</head>\n<body>\n";
+  html += "<title>" + base::escape_html(title_of(run)) + "</title>\n<style>" + kPageStyle + "</style>\n</head>\n<body>\n";
   html += header(run) + summary(run) + charts_html(charts) + curriculum(run) + answers(run) + options(run) + notes(run) + "\n";
   return html + scripts(charts) + "</body>\n</html>\n";
 }

@@ -1,23 +1,10 @@
 #include "train/report/vega.h"
 
+#include "base/web_page.h"
+
 #ifdef DEEPSEEK_VEGA_SCRIPT
 
-// The assembler copies the file: a C++ literal of a megabyte would take the compiler many seconds.
-__asm__(
-    ".pushsection .rodata\n"
-    ".global deepseek_vega_begin\n"
-    "deepseek_vega_begin:\n"
-    ".incbin \"" DEEPSEEK_VEGA_SCRIPT
-    "\"\n"
-    ".global deepseek_vega_end\n"
-    "deepseek_vega_end:\n"
-    ".byte 0\n"
-    ".popsection\n");
-
-extern "C" {
-__attribute__((visibility("hidden"))) extern const char deepseek_vega_begin[];
-__attribute__((visibility("hidden"))) extern const char deepseek_vega_end[];
-}
+DEEPSEEK_EMBED_FILE(deepseek_vega, DEEPSEEK_VEGA_SCRIPT)
 
 namespace deepseek::train {
 std::string_view vega_script() {
