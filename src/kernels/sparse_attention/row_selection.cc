@@ -22,7 +22,10 @@ DEEPSEEK_VECTOR_CLONES float mass_from(const float* x, const float* weights, flo
   float lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) lanes[j] += x[i + j] >= threshold ? weights[i + j] : 0.0f;
+    for (int64_t j = 0; j < kLanes; ++j) {
+      const float weight = weights[i + j];  // read apart: of a load under the condition GCC 12 makes wrong sums for AVX2
+      lanes[j] += x[i + j] >= threshold ? weight : 0.0f;
+    }
   }
   float sum = 0;
   for (; i < n; ++i) sum += x[i] >= threshold ? weights[i] : 0.0f;
