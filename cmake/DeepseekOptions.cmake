@@ -6,6 +6,8 @@ option(DEEPSEEK_TORCH "Build everything that computes (needs libtorch)" ON)
 option(DEEPSEEK_MPI "Data parallel training over MPI" ON)
 option(DEEPSEEK_HUB "Download models (needs libcurl)" ON)
 option(DEEPSEEK_YAML "Read groups of features from YAML (needs yaml-cpp)" ON)
+option(DEEPSEEK_XGBOOST "Train boosted trees for explain (needs libxgboost)" ON)
+option(DEEPSEEK_OPENCV "Explain ONNX models and images (needs OpenCV)" ON)
 option(DEEPSEEK_WERROR "Warnings are errors" ON)
 set(DEEPSEEK_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize takes them (address,undefined or thread)")
 
