@@ -194,7 +194,8 @@ Command explain_command() {
             app.add_option("--held_out", a->training.held_out, "of --train: share of the rows that only judge")->capture_default_str();
             app.add_option("--rounds", a->training.rounds, "of --train: trees or epochs at most");
             return std::function<Status()>([a, &context] { return explain_command_work(*a, context); });
-          }};
+          },
+          true};
 }
 
 }  // namespace deepseek::cli
