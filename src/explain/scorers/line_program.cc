@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -106,8 +107,9 @@ LineProgram::Failure LineProgram::ended() {
   const int status = end(kPatience);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 127) return {"it cannot be started: the shell found no such program", false};
   if (WIFEXITED(status) && WEXITSTATUS(status) == 126) return {"it cannot be started: the shell may not run it", false};
-  if (WIFEXITED(status)) return {fmt::format("it ended with exit code {} before it answered", WEXITSTATUS(status)), true};
-  const int signal = WTERMSIG(status);
+  const bool of_child = WIFEXITED(status) && WEXITSTATUS(status) > 128 && WEXITSTATUS(status) <= 128 + SIGRTMAX;  // how a shell tells of a signal
+  if (WIFEXITED(status) && !of_child) return {fmt::format("it ended with exit code {} before it answered", WEXITSTATUS(status)), true};
+  const int signal = of_child ? WEXITSTATUS(status) - 128 : WTERMSIG(status);
   if (signal == SIGKILL) return {"it closed its output or was killed before it answered", true};
   return {fmt::format("it died by signal {} ({}) before it answered", signal, ::strsignal(signal)), true};
 }

@@ -159,7 +159,9 @@ TEST(OpenModel, ChangedCategoriesDoNotCrash) {
       std::string changed = *content;
       changed[content->size() * i / 100] ^= static_cast<char>(1 + i % 90);
       const auto model = open_table_model(folder.write(name, changed));  // a changed digit may still be a model
-      if (!model) EXPECT_FALSE(model.error().message.empty());
+      if (!model) {
+        EXPECT_FALSE(model.error().message.empty());
+      }
     }
   }
 }
