@@ -333,7 +333,7 @@ void put_value(std::string& graph, uint32_t field, std::string_view name, std::s
     put_bytes(shape, 1, size);
   }
   put_number(tensor, 1, 1);
-  if (!dims.empty()) put_bytes(tensor, 2, shape);
+  put_bytes(tensor, 2, shape);
   put_bytes(type, 1, tensor);
   put_bytes(value, 1, name);
   put_bytes(value, 2, type);

@@ -141,9 +141,10 @@ TEST(OpenModel, WrongLinearModelsGetOneSentence) {
 
 TEST(OpenModel, WhatIsNoModelIsToldTheForms) {
   const Folder folder;
-  for (const std::string& model : {(folder / "nothing.onnx").string(), (folder / "").string(), folder.write("model.pkl", "\x80\x04"), folder.write("notes.txt", "hello"), std::string("/dev/null"), std::string("")}) {
+  for (const std::string& model : {(folder / "nothing.onnx").string(), folder.write("model.pkl", "\x80\x04"), folder.write("notes.txt", "hello"), std::string("/dev/null"), std::string("")}) {
     EXPECT_THAT(message_of(open_table_model(model)), HasSubstr("a model is http://")) << model;
   }
+  EXPECT_THAT(message_of(open_table_model(folder / "")), HasSubstr("holds no trained model"));
   EXPECT_THAT(message_of(open_table_model("command:  ")), HasSubstr("names no program"));
   EXPECT_THAT(message_of(open_table_model(folder.write("m.json", "{}"), {.timeout = 0})), HasSubstr("timeout"));
   EXPECT_THAT(message_of(open_table_model(folder.write("m.json", "{}"), {.batch = 0})), HasSubstr("batch"));
