@@ -25,7 +25,9 @@ ScorerOptions two_columns() {
 
 // A program in Python that reads requests as `request`; `body` prints.
 std::string python(const Folder& folder, const std::string& body) {
-  const std::string path = folder.write("model.py", "import json, os, sys, time\nfor line in sys.stdin:\n    request = json.loads(line)\n    rows = request['rows']\n" + body + "\n    sys.stdout.flush()\n");
+  const std::string path =
+      folder.write("model.py", "import json, os, sys, time\nfor line in sys.stdin:\n    request = json.loads(line)\n    rows = request['rows']\n" + body +
+                                   "\n    sys.stdout.flush()\n");
   return "command:python3 '" + path + "'";
 }
 
@@ -38,8 +40,11 @@ TEST(Command, GetsColumnsAndTextsAndGivesScores) {
     auto options = two_columns();
     options.batch = 2;
     options.probe = {31, 1};
-    const auto model = open_table_model(python(folder, "    sys.stderr.write('')\n    open('" + (folder / "seen").string() + "', 'a').write(line)\n"
-                                               "    print(json.dumps({'scores': [[r[0] or 0, len(r[1] or '')] for r in rows], 'outputs': ['a', 'b']}))"), options);
+    const auto model =
+        open_table_model(python(folder, "    sys.stderr.write('')\n    open('" + (folder / "seen").string() +
+                                            "', 'a').write(line)\n"
+                                            "    print(json.dumps({'scores': [[r[0] or 0, len(r[1] or '')] for r in rows], 'outputs': ['a', 'b']}))"),
+                         options);
     ASSERT_TRUE(model) << model.error().message;
     EXPECT_EQ(model->kind, "command");
     EXPECT_EQ(model->target, "income");
@@ -59,8 +64,10 @@ TEST(Command, GetsColumnsAndTextsAndGivesScores) {
 TEST(Command, DiesMidwayAndIsStartedAgain) {
   const Folder folder;
   const std::string flag = (folder / "died").string();
-  const auto model = open_table_model(python(folder, "    if len(rows) > 1 and not os.path.exists('" + flag + "'):\n        open('" + flag + "', 'w')\n        os._exit(3)\n"
-                                             "    print(json.dumps({'scores': [r[0] for r in rows]}))"), two_columns());
+  const auto model = open_table_model(python(folder, "    if len(rows) > 1 and not os.path.exists('" + flag + "'):\n        open('" + flag +
+                                                         "', 'w')\n        os._exit(3)\n"
+                                                         "    print(json.dumps({'scores': [r[0] for r in rows]}))"),
+                                      two_columns());
   ASSERT_TRUE(model) << model.error().message;
   EXPECT_THAT(model->outputs, ElementsAre("income"));
   const std::vector<double> rows{1, 0, 2, 0};
@@ -69,7 +76,8 @@ TEST(Command, DiesMidwayAndIsStartedAgain) {
 }
 
 TEST(Command, DeathsAreSaid) {
-  EXPECT_THAT(message_of(open_table_model("command:exit 3", two_columns())), HasSubstr("it ended with exit code 3 before it answered, 3 times for the same batch"));
+  EXPECT_THAT(message_of(open_table_model("command:exit 3", two_columns())),
+              HasSubstr("it ended with exit code 3 before it answered, 3 times for the same batch"));
   EXPECT_THAT(message_of(open_table_model("command:kill -11 $$", two_columns())), HasSubstr("it died by signal 11"));
   EXPECT_THAT(message_of(open_table_model("command:exit 0", two_columns())), HasSubstr("the program 'exit 0': it ended with exit code 0"));
   EXPECT_THAT(message_of(open_table_model("command:/nowhere/program 2>/dev/null", two_columns())), HasSubstr("the shell found no such program"));
@@ -110,23 +118,22 @@ TEST(Command, StopEndsTheWaitAtOnce) {
 }
 
 TEST(Command, WrongAnswersGetOneSentence) {
-  for (const auto& [line, expected] : std::vector<std::pair<std::string, std::string>>{
-           {"Loading ...", "no JSON: Loading ..."},
-           {R"({"scores": [NaN]})", "holds NaN or Infinity"},
-           {R"({"scores": [1e999]})", ""},
-           {R"({"scores": [null]})", "the score of row 0 is null"},
-           {R"({"scores": ["1"]})", "no number"},
-           {R"({"scores": [true]})", "no number"},
-           {R"({"scores": [1, 2]})", "scores for 2 rows of 1"},
-           {R"({"scores": []})", "scores for 0 rows of 1"},
-           {R"({"scores": [[]]})", "are empty"},
-           {R"({"scores": 1})", "is no list"},
-           {R"({"score": [1]})", "has no \"scores\""},
-           {"[1]", "has no \"scores\""},
-           {R"({"scores": [[1, 2]], "outputs": ["a"]})", "no list of 2 names"},
-           {R"({"scores": [[1, 2]], "outputs": ["a", "a"]})", "'a' twice"},
-           {std::string(100'000, '['), "no JSON"},
-           {"\xff\x01", "no JSON"}}) {
+  for (const auto& [line, expected] : std::vector<std::pair<std::string, std::string>>{{"Loading ...", "no JSON: Loading ..."},
+                                                                                       {R"({"scores": [NaN]})", "holds NaN or Infinity"},
+                                                                                       {R"({"scores": [1e999]})", ""},
+                                                                                       {R"({"scores": [null]})", "the score of row 0 is null"},
+                                                                                       {R"({"scores": ["1"]})", "no number"},
+                                                                                       {R"({"scores": [true]})", "no number"},
+                                                                                       {R"({"scores": [1, 2]})", "scores for 2 rows of 1"},
+                                                                                       {R"({"scores": []})", "scores for 0 rows of 1"},
+                                                                                       {R"({"scores": [[]]})", "are empty"},
+                                                                                       {R"({"scores": 1})", "is no list"},
+                                                                                       {R"({"score": [1]})", "has no \"scores\""},
+                                                                                       {"[1]", "has no \"scores\""},
+                                                                                       {R"({"scores": [[1, 2]], "outputs": ["a"]})", "no list of 2 names"},
+                                                                                       {R"({"scores": [[1, 2]], "outputs": ["a", "a"]})", "'a' twice"},
+                                                                                       {std::string(100'000, '['), "no JSON"},
+                                                                                       {"\xff\x01", "no JSON"}}) {
     const Folder folder;
     const std::string message = message_of(open_table_model("command:read line; cat '" + folder.write("answer", line + "\n") + "'", two_columns()));
     EXPECT_THAT(message, HasSubstr(expected)) << line;

@@ -34,7 +34,8 @@ TEST(Onnx, ManyRowsAreOneRowManyTimes) {
     ASSERT_TRUE(all) << all.error().message;
     ASSERT_EQ(all->size(), 15'000u);
     for (const size_t r : {0, 1, 4095, 4096, 4999}) {
-      expect_near(model->score(std::span(rows).subspan(r * 4, 4)), {all->begin() + static_cast<int64_t>(r * 3), all->begin() + static_cast<int64_t>(r * 3 + 3)}, 1e-5);
+      expect_near(model->score(std::span(rows).subspan(r * 4, 4)), {all->begin() + static_cast<int64_t>(r * 3), all->begin() + static_cast<int64_t>(r * 3 + 3)},
+                  1e-5);
     }
   }
 }
@@ -93,6 +94,15 @@ std::string net(const std::vector<std::string>& nodes, const std::vector<std::st
   protobuf::put_bytes(out, 7, graph);
   protobuf::put_bytes(out, 8, opset);
   return out;
+}
+
+TEST(Onnx, AMissingValueGetsNoScore) {
+  const Folder folder;
+  const auto clipped = folder.write("clip.onnx", net({node("Clip", {"x"}, "z"), node("MatMul", {"z", "w"}, "y")}, {tensor("w", {4, 2}, 32)}));
+  const auto model = open_table_model(clipped, kFour);
+  ASSERT_TRUE(model) << model.error().message;
+  expect_near(model->score(std::vector<double>(4, 1.0)), {0, 0}, 0);
+  EXPECT_THAT(message_of(model->score(std::vector<double>{1, 2, std::nan(""), 3})), HasSubstr("where 'c' is missing"));
 }
 
 TEST(Onnx, HostileShapesAreRefusedBeforeAnythingReadsThem) {
