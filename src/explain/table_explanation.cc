@@ -103,6 +103,7 @@ Status TableExplanation::open_model(const TableRequest& request, TableModel& mod
   ScorerOptions scorer = request.scorer;
   scorer.features = schema->features;
   scorer.target = request.target;
+  if (auto own = rows_of(table_, schema->features); own) scorer.probe.assign(own->rows.begin(), own->rows.begin() + static_cast<int64_t>(schema->features.size()));
   auto opened = open_table_model(request.model, scorer);
   if (!opened) return base::pass(opened);
   model = std::move(*opened);
