@@ -40,7 +40,8 @@ Result<std::vector<FeatureText>> in_order(const KnownColumns& known, size_t coun
   const char* whose = known.from_file ? "the schema file" : "the data";
   if (features.empty()) return base::refuse("the model names no columns, and there is no data or schema file to take them from");
   if (count > 0 && count != features.size()) {
-    return base::refuse("the model names no columns and reads {}; {} has {}: give a schema file with the features of the model in their order", count, whose, features.size());
+    return base::refuse("the model names no columns and reads {}; {} has {}: give a schema file with the features of the model in their order", count, whose,
+                        features.size());
   }
   return features;
 }
@@ -74,7 +75,8 @@ Result<KnownColumns> known_columns(const ScorerOptions& options) {
 
 Result<std::vector<FeatureText>> coded_features(const KnownColumns& known, const ModelColumns& model) {
   const auto is_known = [&](const std::string& name) { return named(known.schema.features, name) != nullptr; };
-  const bool as_they_come = model.names.empty() || (model.generic && !known.schema.features.empty() && !std::all_of(model.names.begin(), model.names.end(), is_known));
+  const bool as_they_come =
+      model.names.empty() || (model.generic && !known.schema.features.empty() && !std::all_of(model.names.begin(), model.names.end(), is_known));
   auto features = as_they_come ? in_order(known, std::max(model.count, model.names.size())) : by_name(known, model.names);
   if (!features) return features;
   for (size_t j = 0; j < features->size(); ++j) {
@@ -83,8 +85,11 @@ Result<std::vector<FeatureText>> coded_features(const KnownColumns& known, const
       feature.categories = model.categories[j];
     } else if (!known.from_file && !is_set(model.unread, j)) {
       if (holds_words(feature)) {
-        return base::refuse("the column '{}' holds text, such as '{}', and the model does not say which number it learnt for each: give a schema file with its categories in the order of their codes",
-                            feature.name, *std::find_if(feature.categories.begin(), feature.categories.end(), [](const std::string& text) { return !formats::number_in(text); }));
+        return base::refuse(
+            "the column '{}' holds text, such as '{}', and the model does not say which number it learnt for each: give a schema file with its categories in "
+            "the order of their codes",
+            feature.name,
+            *std::find_if(feature.categories.begin(), feature.categories.end(), [](const std::string& text) { return !formats::number_in(text); }));
       }
       feature.categories.clear();  // texts that are numbers, which the model reads as such
     }
@@ -107,9 +112,10 @@ std::vector<double> probe_row(const ScorerOptions& options, std::span<const Feat
     const FeatureText* from = named(options.features, features[j].name);
     if (from == nullptr) continue;
     const double value = options.probe[static_cast<size_t>(from - options.features.data())];
+    if (std::isnan(value)) continue;
     if (features[j].categories.empty() && from->categories.empty()) {
       row[j] = value;
-    } else if (!std::isnan(value)) {
+    } else {
       const std::string text = display(*from, value);
       const auto found = std::find(features[j].categories.begin(), features[j].categories.end(), text);
       if (found != features[j].categories.end()) row[j] = static_cast<double>(found - features[j].categories.begin());

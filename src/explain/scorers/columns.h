@@ -29,14 +29,15 @@ struct ModelColumns {
   size_t count = 0;                                  ///< of columns; 0: not known
 };
 
-/// The features of a model that reads numbers. Texts get codes from the file itself or from a schema file, never from the data: another table, or another order at
-/// training, would silently swap its categories. So a text column of the data whose codes nobody states is refused.
+/// The features of a model that reads numbers. Texts get codes from the file itself or from a schema file, never from the data: another table, or another order
+/// at training, would silently swap its categories. So a text column of the data whose codes nobody states is refused.
 [[nodiscard]] base::Result<std::vector<FeatureText>> coded_features(const KnownColumns& known, const ModelColumns& model);
 
 /// Names of `count` outputs: the classes (of two, one output is the second), the target's name, or "score", "output 0", "output 1".
 [[nodiscard]] std::vector<std::string> output_names(const TableSchema& schema, size_t count);
 
-/// The row that a model is tried with, in the codes of `features`: options.probe by name and text, else zeros and first categories.
+/// The row that a model is tried with, in the codes of `features`: options.probe by name and text; zeros and first categories where it has
+/// nothing or a missing value, which a model may not take.
 [[nodiscard]] std::vector<double> probe_row(const ScorerOptions& options, std::span<const FeatureText> features);
 
 }  // namespace deepseek::explain

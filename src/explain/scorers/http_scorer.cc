@@ -53,14 +53,17 @@ size_t take(char* data, size_t size, size_t count, void* out) {
 
 bool may_pass(const Reply& reply) {
   switch (reply.code) {
-    case CURLE_OK: return reply.status == 429 || reply.status >= 500;
+    case CURLE_OK:
+      return reply.status == 429 || reply.status >= 500;
     case CURLE_WRITE_ERROR:
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
-    case CURLE_PEER_FAILED_VERIFICATION: return false;
-    default: return true;
+    case CURLE_PEER_FAILED_VERIFICATION:
+      return false;
+    default:
+      return true;
   }
 }
 
@@ -86,12 +89,15 @@ std::string sentence_of(const std::string& body) {
 
 class HttpClient {
  public:
-  HttpClient(std::string url, const ScorerOptions& options) : url_(std::move(url)), timeout_(options.timeout), retries_(options.retries), stop_requested_(options.stop_requested) {
+  HttpClient(std::string url, const ScorerOptions& options)
+      : url_(std::move(url)), timeout_(options.timeout), retries_(options.retries), stop_requested_(options.stop_requested) {
     static const bool kReady = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
     if (!kReady) return;
     multi_.reset(curl_multi_init());
     easy_.reset(curl_easy_init());
-    for (const char* header : {"Content-Type: application/json", "Accept: application/json", "Expect:"}) headers_.reset(curl_slist_append(headers_.release(), header));
+    for (const char* header : {"Content-Type: application/json", "Accept: application/json", "Expect:"}) {
+      headers_.reset(curl_slist_append(headers_.release(), header));
+    }
   }
 
   Result<std::string> post(const std::string& request, size_t most_bytes) {
@@ -144,7 +150,9 @@ class HttpClient {
     }
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply.status);
     curl_off_t seconds = 0;
-    if (curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &seconds) == CURLE_OK && seconds > 0) reply.wait = std::min<int64_t>(seconds, kLongestPause / 1000) * 1000;
+    if (curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &seconds) == CURLE_OK && seconds > 0) {
+      reply.wait = std::min<int64_t>(seconds, kLongestPause / 1000) * 1000;
+    }
     const char* moved_to = nullptr;
     if (curl_easy_getinfo(curl, CURLINFO_REDIRECT_URL, &moved_to) == CURLE_OK && moved_to != nullptr) reply.moved_to = moved_to;
     reply.reason = error_[0] != 0 ? error_ : curl_easy_strerror(reply.code);

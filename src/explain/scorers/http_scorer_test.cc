@@ -151,13 +151,14 @@ TEST_F(Http, GivesUpWithTheServersSentence) {
 }
 
 TEST_F(Http, WrongAnswersGetOneSentence) {
-  for (const auto& [reply, expected] : std::vector<std::pair<std::string, std::string>>{{good("<html>"), "no JSON: <html>"},
-                                                                                        {good(""), "(empty)"},
-                                                                                        {good(R"({"scores": [NaN]})"), "holds NaN"},
-                                                                                        {good(R"({"scores": [1, 2]})"), "2 rows of 1"},
-                                                                                        {good(std::string(2 << 20, ' ')), "longer than 1.0 MiB"},
-                                                                                        {answer("302 Found", "", "Location: http://127.0.0.1:1/x\r\n"), "it points to http://127.0.0.1:1/x"},
-                                                                                        {"no HTTP at all\r\n\r\n", "cannot be reached"}}) {
+  for (const auto& [reply, expected] :
+       std::vector<std::pair<std::string, std::string>>{{good("<html>"), "no JSON: <html>"},
+                                                        {good(""), "(empty)"},
+                                                        {good(R"({"scores": [NaN]})"), "holds NaN"},
+                                                        {good(R"({"scores": [1, 2]})"), "2 rows of 1"},
+                                                        {good(std::string(2 << 20, ' ')), "longer than 1.0 MiB"},
+                                                        {answer("302 Found", "", "Location: http://127.0.0.1:1/x\r\n"), "it points to http://127.0.0.1:1/x"},
+                                                        {"no HTTP at all\r\n\r\n", "cannot be reached"}}) {
     Server server({reply});
     options.retries = 0;
     EXPECT_THAT(message_of(open_table_model(server.url(), options)), HasSubstr(expected));

@@ -12,8 +12,8 @@ namespace deepseek::explain {
 
 [[nodiscard]] base::Result<TableModel> open_trees(const base::fs::path& path, const KnownColumns& known);
 
-/// {"weights": [w, ...] or [[w, ...], ...], "offset": b or [b, ...], "features": ["age", {"name": "job", "categories": [...]}], "outputs": [names], "link": "identity",
-/// "logistic", "softmax" or "exponential", "target": "income"}; all but weights may be absent.
+/// {"weights": [w, ...] or [[w, ...], ...], "offset": b or [b, ...], "features": ["age", {"name": "job", "categories": [...]}], "outputs": [names], "link":
+/// "identity", "logistic", "softmax" or "exponential", "target": "income"}; all but weights may be absent.
 [[nodiscard]] base::Result<TableModel> open_linear(const base::fs::path& path, const KnownColumns& known);
 
 [[nodiscard]] base::Result<TableModel> open_command(const std::string& command, const ScorerOptions& options, const KnownColumns& known);

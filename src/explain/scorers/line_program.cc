@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -27,11 +28,17 @@ constexpr double kPatience = 1;             // seconds for a program to end by i
 constexpr int kStopStep = 50;               // milliseconds between two looks at stop_requested
 
 double seconds_until(Clock::time_point end) { return std::chrono::duration<double>(end - Clock::now()).count(); }
-Clock::time_point in_seconds(double seconds) { return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(std::min(seconds, 1e8))); }
+Clock::time_point in_seconds(double seconds) {
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(std::min(seconds, 1e8)));
+}
 
 void close_fd(int& fd) {
   if (fd >= 0) ::close(fd);
   fd = -1;
+}
+
+tl::unexpected<LineProgram::Failure> failed(std::string message, bool may_pass) {
+  return tl::make_unexpected(LineProgram::Failure{std::move(message), may_pass});
 }
 
 bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r\n") == std::string_view::npos; }
@@ -106,8 +113,9 @@ LineProgram::Failure LineProgram::ended() {
   const int status = end(kPatience);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 127) return {"it cannot be started: the shell found no such program", false};
   if (WIFEXITED(status) && WEXITSTATUS(status) == 126) return {"it cannot be started: the shell may not run it", false};
-  if (WIFEXITED(status)) return {fmt::format("it ended with exit code {} before it answered", WEXITSTATUS(status)), true};
-  const int signal = WTERMSIG(status);
+  const bool of_child = WIFEXITED(status) && WEXITSTATUS(status) > 128 && WEXITSTATUS(status) <= 128 + SIGRTMAX;  // how a shell tells of a signal
+  if (WIFEXITED(status) && !of_child) return {fmt::format("it ended with exit code {} before it answered", WEXITSTATUS(status)), true};
+  const int signal = of_child ? WEXITSTATUS(status) - 128 : WTERMSIG(status);
   if (signal == SIGKILL) return {"it closed its output or was killed before it answered", true};
   return {fmt::format("it died by signal {} ({}) before it answered", signal, ::strsignal(signal)), true};
 }
@@ -126,22 +134,28 @@ tl::expected<std::string, LineProgram::Failure> LineProgram::exchange(std::strin
   const auto last = in_seconds(limits.timeout);
   std::string answer(kPiece, '\0');
   for (size_t sent = 0, searched = 0;;) {
-    if (limits.stop_requested && limits.stop_requested()) return tl::make_unexpected(Failure{"interrupted", false});
+    if (limits.stop_requested && limits.stop_requested()) return failed("interrupted", false);
     const double left = seconds_until(last);
-    if (left <= 0) return tl::make_unexpected(Failure{fmt::format("it gave no answer within {:.3g} s", limits.timeout), true});
+    if (left <= 0) return failed(fmt::format("it gave no answer within {:.3g} s", limits.timeout), true);
     pollfd waiting[] = {{from_, POLLIN, 0}, {sent < line.size() ? to_ : -1, POLLOUT, 0}};
     const int step = static_cast<int>(std::min(left * 1000 + 1, limits.stop_requested ? static_cast<double>(kStopStep) : 1e6));
-    if (::poll(waiting, 2, step) < 0 && errno != EINTR) return tl::make_unexpected(Failure{fmt::format("waiting for it failed: {}", std::strerror(errno)), false});
+    if (::poll(waiting, 2, step) < 0 && errno != EINTR) {
+      return failed(fmt::format("waiting for it failed: {}", std::strerror(errno)), false);
+    }
     if (waiting[0].revents != 0) {
       answer.resize(kPiece);
       const ssize_t count = ::read(from_, answer.data(), answer.size());
       if (count == 0) return tl::make_unexpected(ended());
       if (count > 0) read_.append(answer, 0, static_cast<size_t>(count));
       if (take_line(answer, searched)) {
-        if (sent < line.size()) return tl::make_unexpected(Failure{fmt::format("it wrote a line before it had read the batch: {}", base::to_valid_utf8(answer.substr(0, 120))), false});
+        if (sent < line.size()) {
+          return failed(fmt::format("it wrote a line before it had read the batch: {}", base::to_valid_utf8(answer.substr(0, 120))), false);
+        }
         return answer;
       }
-      if (read_.size() > limits.most_bytes) return tl::make_unexpected(Failure{fmt::format("it wrote more than {} without a line end", base::human_bytes(limits.most_bytes)), false});
+      if (read_.size() > limits.most_bytes) {
+        return failed(fmt::format("it wrote more than {} without a line end", base::human_bytes(limits.most_bytes)), false);
+      }
     }
     if (waiting[1].revents != 0) {
       const SigpipeGuard guard;
@@ -154,7 +168,7 @@ tl::expected<std::string, LineProgram::Failure> LineProgram::exchange(std::strin
 
 tl::expected<std::string, LineProgram::Failure> LineProgram::ask(std::string_view line, const Limits& limits) {
   if (pid_ < 0) {
-    if (std::string why = start(); !why.empty()) return tl::make_unexpected(Failure{std::move(why), false});
+    if (std::string why = start(); !why.empty()) return failed(std::move(why), false);
   }
   std::string early(kPiece, '\0');
   if (const ssize_t count = ::read(from_, early.data(), early.size()); count > 0) read_.append(early, 0, static_cast<size_t>(count));

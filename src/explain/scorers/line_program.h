@@ -28,8 +28,8 @@ class LineProgram {
   LineProgram& operator=(const LineProgram&) = delete;
   ~LineProgram();
 
-  /// Writes `line` (with its line end) and reads the next line that is not blank, both at once, so that neither side waits for the other. Starts the program where it
-  /// does not run. A failure ends it with all processes of its group.
+  /// Writes `line` (with its line end) and reads the next line that is not blank, both at once, so that neither side waits for the other. Starts the program
+  /// where it does not run. A failure ends it with all processes of its group.
   [[nodiscard]] tl::expected<std::string, Failure> ask(std::string_view line, const Limits& limits);
 
  private:

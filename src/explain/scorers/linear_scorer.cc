@@ -51,9 +51,13 @@ Result<size_t> read_weights(const Json& json, TableModel& model) {
 Result<Link> read_link(const Json& json, size_t outputs) {
   const auto found = json.find("link");
   if (found == json.end() || found->is_null()) return Link::kIdentity;
-  static const std::map<std::string, Link> kLinks{{"identity", Link::kIdentity}, {"logistic", Link::kLogistic}, {"softmax", Link::kSoftmax}, {"exponential", Link::kExponential}};
+  static const std::map<std::string, Link> kLinks{
+      {"identity", Link::kIdentity}, {"logistic", Link::kLogistic}, {"softmax", Link::kSoftmax}, {"exponential", Link::kExponential}};
   const auto link = found->is_string() ? kLinks.find(found->get<std::string>()) : kLinks.end();
-  if (link == kLinks.end()) return base::fail("\"link\" is {}, which is none of identity, logistic, softmax, exponential", found->dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 80));
+  if (link == kLinks.end()) {
+    return base::fail("\"link\" is {}, which is none of identity, logistic, softmax, exponential",
+                      found->dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 80));
+  }
   if (link->second == Link::kSoftmax && outputs < 2) return base::fail("softmax is a link between several outputs; there is one");
   return link->second;
 }
@@ -127,7 +131,9 @@ Result<TableModel> open_linear(const base::fs::path& path, const KnownColumns& k
   model.features = std::move(*features);
   model.outputs = std::move(*names);
   model.target = own.target.empty() ? base::value_or<std::string>(*json, "target", known.schema.target) : own.target;
-  model.score = [weights = model.weights, offset = model.offset](std::span<const double> rows) -> Result<std::vector<double>> { return scores_by_weights(weights, offset, rows); };
+  model.score = [weights = model.weights, offset = model.offset](std::span<const double> rows) -> Result<std::vector<double>> {
+    return scores_by_weights(weights, offset, rows);
+  };
   model.gradient = [weights = model.weights, width](std::span<const double> rows, int64_t output) -> Result<std::vector<double>> {
     std::vector<double> gradients(rows.size());
     for (size_t i = 0; i < rows.size(); ++i) gradients[i] = weights[static_cast<size_t>(output) * width + i % width];

@@ -3,6 +3,8 @@
 
 namespace deepseek::explain {
 
-base::Result<TableModel> open_http(const std::string&, const ScorerOptions&, const KnownColumns&) { return base::fail("this build asks no servers: it was made without libcurl"); }
+base::Result<TableModel> open_http(const std::string&, const ScorerOptions&, const KnownColumns&) {
+  return base::fail("this build asks no servers: it was made without libcurl");
+}
 
 }  // namespace deepseek::explain

@@ -3,6 +3,8 @@
 
 namespace deepseek::explain {
 
-base::Result<TableModel> open_onnx(const base::fs::path&, const ScorerOptions&, const KnownColumns&) { return base::fail("this build reads no ONNX models: it was made without OpenCV"); }
+base::Result<TableModel> open_onnx(const base::fs::path&, const ScorerOptions&, const KnownColumns&) {
+  return base::fail("this build reads no ONNX models: it was made without OpenCV");
+}
 
 }  // namespace deepseek::explain

@@ -42,7 +42,8 @@ class OnnxModel {
     return {};
   }
 
-  // Tries the model with the rows that the file fixes, and whether it takes any number of them: where a file fixes 1, a layer in it may have learnt that by heart.
+  // Tries the model with the rows that the file fixes, and whether it takes any number of them: where a file fixes 1, a layer in it may have learnt that by
+  // heart.
   Status try_out(std::span<const double> row) {
     std::vector<double> rows;
     for (int i = 0; i < 3; ++i) {
@@ -83,7 +84,9 @@ class OnnxModel {
     try {
       cv::Mat input(static_cast<int>(height), static_cast<int>(width), CV_32F);
       for (size_t r = 0; r < height; ++r) {
-        for (size_t j = 0; j < width; ++j) input.at<float>(static_cast<int>(r), static_cast<int>(j)) = static_cast<float>(rows[std::min(r, count - 1) * width + j]);
+        for (size_t j = 0; j < width; ++j) {
+          input.at<float>(static_cast<int>(r), static_cast<int>(j)) = static_cast<float>(rows[std::min(r, count - 1) * width + j]);
+        }
       }
       net_.setInput(input, about_.input);
       const cv::Mat result = net_.forward(about_.output);
@@ -92,7 +95,12 @@ class OnnxModel {
       if (!fits) return base::fail("its output is no [rows, outputs]: it has {} numbers in {} dimensions for {} rows", result.total(), result.dims, height);
       outputs_ = result.total() / height;
       const float* numbers = result.ptr<float>();
-      out.insert(out.end(), numbers, numbers + count * outputs_);
+      for (size_t r = 0; r < count; ++r) {
+        // OpenCV's layers lose NaN on the way (Clip makes it the least number), so that a missing value would get some score.
+        const bool whole =
+            std::all_of(input.ptr<float>(static_cast<int>(r)), input.ptr<float>(static_cast<int>(r)) + width, [](float x) { return std::isfinite(x); });
+        for (size_t o = 0; o < outputs_; ++o) out.push_back(whole ? numbers[r * outputs_ + o] : std::nan(""));
+      }
     } catch (const cv::Exception& error) {
       return base::fail("OpenCV cannot compute it: {}", sentence_in(error));
     } catch (const std::exception& error) {
@@ -120,7 +128,10 @@ Result<TableModel> open_onnx(const base::fs::path& path, const ScorerOptions& op
   const auto model = std::make_shared<OnnxModel>(std::move(*net));
   if (Status ok = model->open(); !ok) return base::pass(ok);
   if (Status ok = model->try_out(probe_row(options, *features)); !ok) return base::pass(ok);
-  return TableModel{.kind = "ONNX", .features = std::move(*features), .outputs = output_names(known.schema, model->outputs()), .target = known.schema.target,
+  return TableModel{.kind = "ONNX",
+                    .features = std::move(*features),
+                    .outputs = output_names(known.schema, model->outputs()),
+                    .target = known.schema.target,
                     .score = [model](std::span<const double> rows) { return model->scores(rows); }};
 }
 

@@ -1,6 +1,5 @@
 // ONNX files of torch and scikit-learn against the scores of their makers, and files that are broken or hostile.
 #include <gmock/gmock.h>
-#include <sys/wait.h>
 
 #include "explain/scorers/onnx_file.h"
 #include "explain/scorers/protobuf.h"
@@ -35,7 +34,8 @@ TEST(Onnx, ManyRowsAreOneRowManyTimes) {
     ASSERT_TRUE(all) << all.error().message;
     ASSERT_EQ(all->size(), 15'000u);
     for (const size_t r : {0, 1, 4095, 4096, 4999}) {
-      expect_near(model->score(std::span(rows).subspan(r * 4, 4)), {all->begin() + static_cast<int64_t>(r * 3), all->begin() + static_cast<int64_t>(r * 3 + 3)}, 1e-5);
+      expect_near(model->score(std::span(rows).subspan(r * 4, 4)), {all->begin() + static_cast<int64_t>(r * 3), all->begin() + static_cast<int64_t>(r * 3 + 3)},
+                  1e-5);
     }
   }
 }
@@ -96,6 +96,15 @@ std::string net(const std::vector<std::string>& nodes, const std::vector<std::st
   return out;
 }
 
+TEST(Onnx, AMissingValueGetsNoScore) {
+  const Folder folder;
+  const auto clipped = folder.write("clip.onnx", net({node("Clip", {"x"}, "z"), node("MatMul", {"z", "w"}, "y")}, {tensor("w", {4, 2}, 32)}));
+  const auto model = open_table_model(clipped, kFour);
+  ASSERT_TRUE(model) << model.error().message;
+  expect_near(model->score(std::vector<double>(4, 1.0)), {0, 0}, 0);
+  EXPECT_THAT(message_of(model->score(std::vector<double>{1, 2, std::nan(""), 3})), HasSubstr("where 'c' is missing"));
+}
+
 TEST(Onnx, HostileShapesAreRefusedBeforeAnythingReadsThem) {
   const auto good = read_onnx(net({node("MatMul", {"x", "w"}, "y")}, {tensor("w", {4, 2}, 32)}), 4);
   ASSERT_TRUE(good) << good.error().message;
@@ -118,21 +127,6 @@ TEST(Onnx, HostileShapesAreRefusedBeforeAnythingReadsThem) {
   }
 }
 
-// Opens and asks a changed model in a process of its own; false where that died.
-bool survives(const std::string& path) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::alarm(20);
-    const auto model = open_table_model(path, kFour);
-    const std::vector<double> rows(8, 0.5);
-    if (model) (void)model->score(rows);
-    ::_exit(0);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status);
-}
-
 TEST(Onnx, CutOffAndChangedFilesDoNotCrash) {
   const Folder folder;
   for (const char* name : {"classes.onnx", "value.onnx", "one_row.onnx", "scikit_mlp.onnx"}) {
@@ -142,7 +136,10 @@ TEST(Onnx, CutOffAndChangedFilesDoNotCrash) {
     for (size_t at = 0; at < content->size(); at += step) {
       std::string changed = *content;
       changed[at] ^= static_cast<char>(1 << at % 8);
-      EXPECT_TRUE(survives(folder.write("changed.onnx", changed))) << name << " " << at;
+      const auto model = open_table_model(folder.write("changed.onnx", changed), kFour);  // a changed weight is still a model
+      if (model) {
+        (void)model->score(std::vector<double>(8, 0.5));
+      }
       EXPECT_FALSE(open_table_model(folder.write("cut.onnx", content->substr(0, at)), kFour)) << name << " " << at;
     }
   }

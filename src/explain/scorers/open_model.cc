@@ -14,7 +14,8 @@ using base::Result;
 using base::Status;
 
 constexpr const char* kForms =
-    "a model is http://..., https://..., command:PROGRAM ARGS, trees (XGBoost .json .ubj, LightGBM .txt), .onnx, TorchScript (.pt .pth), a linear model (.json with \"weights\"), or a "
+    "a model is http://..., https://..., command:PROGRAM ARGS, trees (XGBoost .json .ubj, LightGBM .txt), .onnx, TorchScript (.pt .pth), a linear model (.json "
+    "with \"weights\"), or a "
     "directory that training wrote";
 constexpr const char* kCommand = "command:";
 
@@ -24,7 +25,9 @@ Status check(const ScorerOptions& o) {
   if (!(o.timeout > 0)) return base::refuse("a timeout of {} s is too short", o.timeout);
   if (o.retries < 0 || o.retries > 1000) return base::refuse("{} retries are none; 0 to 1000 are", o.retries);
   if (o.batch < 1 || o.batch > (1 << 24)) return base::refuse("a batch of {} rows is none; 1 to {} are", o.batch, 1 << 24);
-  if (!o.probe.empty() && o.probe.size() != o.features.size()) return base::refuse("the row to try a model with has {} numbers for {} features", o.probe.size(), o.features.size());
+  if (!o.probe.empty() && o.probe.size() != o.features.size()) {
+    return base::refuse("the row to try a model with has {} numbers for {} features", o.probe.size(), o.features.size());
+  }
   return {};
 }
 
@@ -61,9 +64,12 @@ Result<TableModel> open_file(const fs::path& path, const ScorerOptions& options,
   if (kind == ".pt" || kind == ".pth") return open_torchscript(path, options, known);
   const std::string head = head_of(path);
   if (kind == ".json" && !holds_learner(head)) return open_linear(path, known);
-  const bool trees = head.starts_with("tree\n") || head.starts_with("tree\r\n") || (head.starts_with("{") && (kind == ".ubj" || holds_learner(head) || head.find("learner") != std::string::npos));
+  const bool trees = head.starts_with("tree\n") || head.starts_with("tree\r\n") ||
+                     (head.starts_with("{") && (kind == ".ubj" || holds_learner(head) || head.find("learner") != std::string::npos));
   if (trees) return open_trees(path, known);
-  if (kind == ".pkl" || kind == ".pickle" || kind == ".joblib") return base::refuse("a pickle may run code when it is read; save the model as what it is, or serve it: {}", kForms);
+  if (kind == ".pkl" || kind == ".pickle" || kind == ".joblib") {
+    return base::refuse("a pickle may run code when it is read; save the model as what it is, or serve it: {}", kForms);
+  }
   return base::refuse("it is of no form that is read; {}", kForms);
 }
 
@@ -80,18 +86,22 @@ Result<TableModel> open_any(const std::string& model, const ScorerOptions& optio
 
 // What every kind owes: as many scores as rows and outputs, and all of them numbers.
 TableModel::Score checked(TableModel::Score score, std::string name, std::vector<FeatureText> features, size_t outputs) {
-  return [score = std::move(score), name = std::move(name), features = std::move(features), outputs](std::span<const double> rows) -> Result<std::vector<double>> {
-    const size_t width = features.size();
-    auto scores = score(rows);
-    if (!scores) return base::within(name, scores.error());
-    if (scores->size() != rows.size() / width * outputs) return base::fail("{}: it gave {} scores for {} rows of {} outputs", name, scores->size(), rows.size() / width, outputs);
-    const auto bad = std::find_if(scores->begin(), scores->end(), [](double x) { return !std::isfinite(x); });
-    if (bad == scores->end()) return scores;
-    const auto row = rows.subspan(static_cast<size_t>(bad - scores->begin()) / outputs * width, width);
-    const auto missing = std::find_if(row.begin(), row.end(), [](double x) { return std::isnan(x); });
-    if (missing == row.end()) return base::fail("{}: it gave the score {} for a row", name, *bad);
-    return base::fail("{}: it gave the score {} for a row where '{}' is missing; fill in what is missing, or leave such rows out", name, *bad, features[static_cast<size_t>(missing - row.begin())].name);
-  };
+  return
+      [score = std::move(score), name = std::move(name), features = std::move(features), outputs](std::span<const double> rows) -> Result<std::vector<double>> {
+        const size_t width = features.size();
+        auto scores = score(rows);
+        if (!scores) return base::within(name, scores.error());
+        if (scores->size() != rows.size() / width * outputs) {
+          return base::fail("{}: it gave {} scores for {} rows of {} outputs", name, scores->size(), rows.size() / width, outputs);
+        }
+        const auto bad = std::find_if(scores->begin(), scores->end(), [](double x) { return !std::isfinite(x); });
+        if (bad == scores->end()) return scores;
+        const auto row = rows.subspan(static_cast<size_t>(bad - scores->begin()) / outputs * width, width);
+        const auto missing = std::find_if(row.begin(), row.end(), [](double x) { return std::isnan(x); });
+        if (missing == row.end()) return base::fail("{}: it gave the score {} for a row", name, *bad);
+        return base::fail("{}: it gave the score {} for a row where '{}' is missing; fill in what is missing, or leave such rows out", name, *bad,
+                          features[static_cast<size_t>(missing - row.begin())].name);
+      };
 }
 
 }  // namespace

@@ -17,7 +17,9 @@ formats::Table table_of(const Json& json) {
   for (const auto& name : json["columns"]) csv += (csv.empty() ? "" : ",") + name.get<std::string>();
   for (const auto& row : json["rows"]) {
     std::string line;
-    for (const auto& value : row) line += (&value == &row[0] ? "\n" : ",") + (value.is_null() ? "" : value.is_string() ? value.get<std::string>() : value.dump());
+    for (const auto& value : row) {
+      line += (&value == &row[0] ? "\n" : ",") + (value.is_null() ? "" : value.is_string() ? value.get<std::string>() : value.dump());
+    }
     csv += line;
   }
   auto table = formats::parse_table(csv, "golden");
@@ -56,7 +58,8 @@ TEST(OpenModel, TreesWithoutNamesReadTheColumnsInOrder) {
   EXPECT_EQ(model->link, TreeEnsemble::Link::kLogistic);
   EXPECT_THAT(model->outputs, ElementsAre("rich"));
   expect_near(model->score(numbers(json["rows"])), numbers(json["scores"]), 1e-6);
-  EXPECT_THAT(message_of(open_table_model(golden("xgboost_codes.model.json"), {.features = columns({"hours", "job"})})), HasSubstr("names no columns and reads 4; the data has 2"));
+  EXPECT_THAT(message_of(open_table_model(golden("xgboost_codes.model.json"), {.features = columns({"hours", "job"})})),
+              HasSubstr("names no columns and reads 4; the data has 2"));
   const auto by_name = open_table_model(golden("xgboost_codes.model.json"), {.features = columns({"f3", "f2", "f1", "f0", "other"})});
   ASSERT_TRUE(by_name) << by_name.error().message;
   EXPECT_EQ(by_name->features[0].name, "f0");
@@ -69,7 +72,8 @@ TEST(OpenModel, TextWhoseCodesNobodyStatesIsRefused) {
   EXPECT_THAT(message, HasSubstr("the column 'job' holds text, such as 'baker'"));
   EXPECT_THAT(message, HasSubstr("give a schema file"));
   const Folder folder;
-  const auto schema = folder.write("schema.json", R"({"features": [{"name": "hours"}, {"name": "job", "categories": ["nurse", "baker", "clerk", "driver"]}, {"name": "wage"},
+  const auto schema =
+      folder.write("schema.json", R"({"features": [{"name": "hours"}, {"name": "job", "categories": ["nurse", "baker", "clerk", "driver"]}, {"name": "wage"},
     {"name": "grade"}], "target": "rich", "classes": ["no", "yes"]})");
   const auto model = open_table_model(golden("xgboost_codes.model.json"), {.features = features, .schema = schema});
   ASSERT_TRUE(model) << model.error().message;
@@ -95,7 +99,8 @@ TEST(OpenModel, OutputsAreNamedByTheSchema) {
 
 TEST(OpenModel, LinearModelsScoreAndDifferentiate) {
   const Folder folder;
-  const auto path = folder.write("linear.json", R"({"weights": [[1, -2], [0.5, 0]], "offset": [3, 0], "features": ["a", {"name": "b", "categories": ["x", "y"]}], "outputs": ["no", "yes"],
+  const auto path = folder.write(
+      "linear.json", R"({"weights": [[1, -2], [0.5, 0]], "offset": [3, 0], "features": ["a", {"name": "b", "categories": ["x", "y"]}], "outputs": ["no", "yes"],
     "link": "softmax", "target": "t"})");
   const auto model = open_table_model(path);
   ASSERT_TRUE(model) << model.error().message;
@@ -116,22 +121,22 @@ TEST(OpenModel, LinearModelsScoreAndDifferentiate) {
 
 TEST(OpenModel, WrongLinearModelsGetOneSentence) {
   const Folder folder;
-  for (const auto& [text, expected] : std::vector<std::pair<std::string, std::string>>{
-           {R"({"weight": [1]})", "neither XGBoost's"},
-           {R"({"weights": []})", "is no list of numbers"},
-           {R"({"weights": [[]]})", "is empty"},
-           {R"({"weights": [[1, 2], [3]]})", "rows of 2 and 1 numbers"},
-           {R"({"weights": [1, null]})", "no finite number"},
-           {R"({"weights": [1e999]})", ""},
-           {R"({"weights": [1, 2], "offset": [1, 2]})", "2 numbers for 1 output"},
-           {R"({"weights": [1, 2], "link": "probit"})", "none of identity"},
-           {R"({"weights": [1, 2], "link": "softmax"})", "there is one"},
-           {R"({"weights": [1, 2], "features": ["a"]})", "1 features for 2 weights"},
-           {R"({"weights": [1, 2], "features": ["a", "a"]})", "twice"},
-           {R"({"weights": [1, 2], "features": 3})", "is no list"},
-           {R"({"weights": [1, 2], "outputs": ["a", "b"]})", "no list of 1 names"},
-           {R"([1, 2])", "it is no object"},
-           {R"({"weights": )", "not valid JSON"}}) {
+  for (const auto& [text, expected] :
+       std::vector<std::pair<std::string, std::string>>{{R"({"weight": [1]})", "neither XGBoost's"},
+                                                        {R"({"weights": []})", "is no list of numbers"},
+                                                        {R"({"weights": [[]]})", "is empty"},
+                                                        {R"({"weights": [[1, 2], [3]]})", "rows of 2 and 1 numbers"},
+                                                        {R"({"weights": [1, null]})", "no finite number"},
+                                                        {R"({"weights": [1e999]})", ""},
+                                                        {R"({"weights": [1, 2], "offset": [1, 2]})", "2 numbers for 1 output"},
+                                                        {R"({"weights": [1, 2], "link": "probit"})", "none of identity"},
+                                                        {R"({"weights": [1, 2], "link": "softmax"})", "there is one"},
+                                                        {R"({"weights": [1, 2], "features": ["a"]})", "1 features for 2 weights"},
+                                                        {R"({"weights": [1, 2], "features": ["a", "a"]})", "twice"},
+                                                        {R"({"weights": [1, 2], "features": 3})", "is no list"},
+                                                        {R"({"weights": [1, 2], "outputs": ["a", "b"]})", "no list of 1 names"},
+                                                        {R"([1, 2])", "it is no object"},
+                                                        {R"({"weights": )", "not valid JSON"}}) {
     const std::string path = folder.write("linear.json", text), message = message_of(open_table_model(path, {.features = columns({"a", "b"})}));
     EXPECT_THAT(message, HasSubstr(expected)) << text;
     EXPECT_THAT(message, ::testing::StartsWith(path)) << text;
@@ -141,9 +146,11 @@ TEST(OpenModel, WrongLinearModelsGetOneSentence) {
 
 TEST(OpenModel, WhatIsNoModelIsToldTheForms) {
   const Folder folder;
-  for (const std::string& model : {(folder / "nothing.onnx").string(), (folder / "").string(), folder.write("model.pkl", "\x80\x04"), folder.write("notes.txt", "hello"), std::string("/dev/null"), std::string("")}) {
+  for (const std::string& model : {(folder / "nothing.onnx").string(), folder.write("model.pkl", "\x80\x04"), folder.write("notes.txt", "hello"),
+                                   std::string("/dev/null"), std::string("")}) {
     EXPECT_THAT(message_of(open_table_model(model)), HasSubstr("a model is http://")) << model;
   }
+  EXPECT_THAT(message_of(open_table_model(folder / "")), HasSubstr("holds no trained model"));
   EXPECT_THAT(message_of(open_table_model("command:  ")), HasSubstr("names no program"));
   EXPECT_THAT(message_of(open_table_model(folder.write("m.json", "{}"), {.timeout = 0})), HasSubstr("timeout"));
   EXPECT_THAT(message_of(open_table_model(folder.write("m.json", "{}"), {.batch = 0})), HasSubstr("batch"));
@@ -159,7 +166,9 @@ TEST(OpenModel, ChangedCategoriesDoNotCrash) {
       std::string changed = *content;
       changed[content->size() * i / 100] ^= static_cast<char>(1 + i % 90);
       const auto model = open_table_model(folder.write(name, changed));  // a changed digit may still be a model
-      if (!model) EXPECT_FALSE(model.error().message.empty());
+      if (!model) {
+        EXPECT_FALSE(model.error().message.empty());
+      }
     }
   }
 }

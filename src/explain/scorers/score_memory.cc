@@ -1,4 +1,5 @@
-// The file: a header (magic, version, outputs, hash of the identity), then records of a row's hash, its scores, and a checksum of both, all in the machine's order of bytes.
+// The file: a header (magic, version, outputs, hash of the identity), then records of a row's hash, its scores, and a checksum of both, all in the machine's
+// order of bytes.
 #include "explain/scorers/score_memory.h"
 
 #include <fcntl.h>
@@ -23,7 +24,7 @@ using base::Status;
 
 constexpr std::array<char, 8> kMagic{'d', 's', 's', 'c', 'o', 'r', 'e', 's'};
 constexpr uint32_t kVersion = 1;
-constexpr size_t kRowsAtATime = 4096;          // asked for and written at a time: what a kill costs at most
+constexpr size_t kRowsAtATime = 4096;              // asked for and written at a time: what a kill costs at most
 constexpr size_t kBytesAtATime = size_t{4} << 20;  // read at a time
 
 struct Hash {
@@ -59,7 +60,8 @@ Status write_whole(int fd, const char* data, size_t size) {
 
 class ScoreMemory {
  public:
-  ScoreMemory(TableModel::Score ask, base::fs::path path, size_t width, size_t outputs) : ask_(std::move(ask)), path_(std::move(path)), width_(width), outputs_(outputs) {}
+  ScoreMemory(TableModel::Score ask, base::fs::path path, size_t width, size_t outputs)
+      : ask_(std::move(ask)), path_(std::move(path)), width_(width), outputs_(outputs) {}
   ScoreMemory(const ScoreMemory&) = delete;
   ScoreMemory& operator=(const ScoreMemory&) = delete;
   ~ScoreMemory() {
@@ -79,7 +81,9 @@ class ScoreMemory {
     if (count < 0) return base::fail("cannot read {}: {}", path_.string(), std::strerror(errno));
     if (count < static_cast<ssize_t>(sizeof(header))) return begin(header, static_cast<size_t>(count), expected);
     if (header.magic != kMagic) return base::fail("{} holds no scores; it is left as it is", path_.string());
-    if (header.version != kVersion) return base::fail("{} is of version {}, which this program does not read; remove it, or give another file", path_.string(), header.version);
+    if (header.version != kVersion) {
+      return base::fail("{} is of version {}, which this program does not read; remove it, or give another file", path_.string(), header.version);
+    }
     if (header.identity != expected.identity || header.outputs != expected.outputs) {
       return base::fail("{} holds the scores of another model, or of other features; remove it, or give another file", path_.string());
     }
@@ -105,7 +109,9 @@ class ScoreMemory {
   Status begin(const Header& found, size_t count, const Header& header) {
     if (std::memcmp(&found, &header, std::min(count, sizeof(kMagic))) != 0) return base::fail("{} holds no scores; it is left as it is", path_.string());
     if (::ftruncate(fd_, 0) != 0 || ::lseek(fd_, 0, SEEK_SET) != 0) return base::fail("cannot write {}: {}", path_.string(), std::strerror(errno));
-    if (Status ok = write_whole(fd_, reinterpret_cast<const char*>(&header), sizeof(header)); !ok) return base::fail("cannot write {}: {}", path_.string(), ok.error().message);
+    if (Status ok = write_whole(fd_, reinterpret_cast<const char*>(&header), sizeof(header)); !ok) {
+      return base::fail("cannot write {}: {}", path_.string(), ok.error().message);
+    }
     end_ = sizeof(header);
     return {};
   }
@@ -126,7 +132,9 @@ class ScoreMemory {
         if (whole) end_ += size;
       }
     }
-    if (::ftruncate(fd_, static_cast<off_t>(end_)) != 0 || ::lseek(fd_, static_cast<off_t>(end_), SEEK_SET) < 0) return base::fail("cannot write {}: {}", path_.string(), std::strerror(errno));
+    if (::ftruncate(fd_, static_cast<off_t>(end_)) != 0 || ::lseek(fd_, static_cast<off_t>(end_), SEEK_SET) < 0) {
+      return base::fail("cannot write {}: {}", path_.string(), std::strerror(errno));
+    }
     return {};
   }
 
@@ -163,7 +171,9 @@ class ScoreMemory {
     if (!fresh.empty()) {
       auto scores = ask_(unknown);
       if (!scores) return base::pass(scores);
-      if (scores->size() != fresh.size() * outputs_) return base::fail("the model gave {} scores for {} rows of {} outputs", scores->size(), fresh.size(), outputs_);
+      if (scores->size() != fresh.size() * outputs_) {
+        return base::fail("the model gave {} scores for {} rows of {} outputs", scores->size(), fresh.size(), outputs_);
+      }
       for (size_t i = 0; i < fresh.size(); ++i) keep(fresh[i], scores->data() + i * outputs_);
       if (Status ok = write(fresh, *scores); !ok) return ok;
     }
@@ -191,7 +201,9 @@ class ScoreMemory {
       return {};
     }
     failed_ = true;
-    if (::ftruncate(fd_, static_cast<off_t>(end_)) != 0) return base::fail("cannot write {}: {}; its end is cut off, which the next run sees", path_.string(), ok.error().message);
+    if (::ftruncate(fd_, static_cast<off_t>(end_)) != 0) {
+      return base::fail("cannot write {}: {}; its end is cut off, which the next run sees", path_.string(), ok.error().message);
+    }
     return base::fail("cannot write {}: {}; what it holds stays good", path_.string(), ok.error().message);
   }
 

@@ -6,7 +6,8 @@
 
 namespace deepseek::explain {
 
-/// While it lives, a write of this thread to a closed pipe or socket fails with EPIPE alone: the SIGPIPE that comes with it would end a program that does not ignore it.
+/// While it lives, a write of this thread to a closed pipe or socket fails with EPIPE alone: the SIGPIPE that comes with it would end a program that does not
+/// ignore it.
 class SigpipeGuard {
  public:
   SigpipeGuard() {

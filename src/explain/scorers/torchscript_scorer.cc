@@ -112,7 +112,10 @@ Result<TableModel> open_torchscript(const base::fs::path& path, const ScorerOpti
   std::vector<double> rows = probe_row(options, *features);
   rows.resize(2 * features->size());
   if (auto scores = model->scores(rows); !scores) return base::pass(scores);
-  return TableModel{.kind = "TorchScript", .features = std::move(*features), .outputs = output_names(known.schema, model->outputs()), .target = known.schema.target,
+  return TableModel{.kind = "TorchScript",
+                    .features = std::move(*features),
+                    .outputs = output_names(known.schema, model->outputs()),
+                    .target = known.schema.target,
                     .score = [model](std::span<const double> r) { return model->scores(r); },
                     .gradient = [model](std::span<const double> r, int64_t output) { return model->gradients(r, output); }};
 }

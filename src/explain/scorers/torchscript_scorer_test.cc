@@ -58,8 +58,11 @@ TEST(TorchScript, CutOffAndChangedFilesGetOneSentence) {
     else changed[content->size() * (i - 40) / 40] ^= 0x11;
     const auto path = folder.write("changed.pt", changed);
     const auto model = open_table_model(path, kFour);
-    if (!model) EXPECT_THAT(model.error().message, HasSubstr("changed.pt: "));
-    else EXPECT_GE(i, 40u);
+    if (!model) {
+      EXPECT_THAT(model.error().message, HasSubstr("changed.pt: "));
+    } else {
+      EXPECT_GE(i, 40u);
+    }
   }
 }
 

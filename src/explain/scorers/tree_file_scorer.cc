@@ -148,9 +148,15 @@ Result<TableModel> open_trees(const base::fs::path& path, const KnownColumns& kn
   auto categories = categories_in(path, *trees);
   if (!categories) return base::pass(categories);
   const std::string_view prefix = trees->kind == "LightGBM" ? "Column_" : "f";
-  auto features = coded_features(known, {.names = trees->features, .categories = std::move(*categories), .unread = unread_features(*trees), .generic = counts_columns(trees->features, prefix)});
+  auto features = coded_features(
+      known,
+      {.names = trees->features, .categories = std::move(*categories), .unread = unread_features(*trees), .generic = counts_columns(trees->features, prefix)});
   if (!features) return base::pass(features);
-  TableModel model{.kind = trees->kind, .features = std::move(*features), .outputs = output_names(known.schema, trees->base.size()), .target = known.schema.target, .link = trees->link};
+  TableModel model{.kind = trees->kind,
+                   .features = std::move(*features),
+                   .outputs = output_names(known.schema, trees->base.size()),
+                   .target = known.schema.target,
+                   .link = trees->link};
   for (size_t j = 0; j < model.features.size(); ++j) trees->features[j] = model.features[j].name;
   model.score = [scorer = std::make_shared<const TreeScorer>(trees)](std::span<const double> rows) -> Result<std::vector<double>> { return (*scorer)(rows); };
   model.trees = trees;

@@ -106,7 +106,8 @@ Result<WireAnswer> read_answer(std::string_view text, size_t rows) {
   auto json = base::parse_json(text, 8);
   if (!json) {
     const bool nan = text.find("NaN") != std::string_view::npos || text.find("Infinity") != std::string_view::npos;
-    return base::fail("the answer is {}: {}", nan ? "no JSON (it holds NaN or Infinity; a score is a finite number)" : "no JSON", text.empty() ? "(empty)" : beginning(text));
+    return base::fail("the answer is {}: {}", nan ? "no JSON (it holds NaN or Infinity; a score is a finite number)" : "no JSON",
+                      text.empty() ? "(empty)" : beginning(text));
   }
   if (!json->is_object() || !json->contains("scores")) return base::fail("the answer has no \"scores\": {}", beginning(text));
   const Json& list = (*json)["scores"];

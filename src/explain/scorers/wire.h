@@ -12,7 +12,8 @@
 
 namespace deepseek::explain {
 
-/// {"columns": ["age", "job"], "rows": [[39, "clerk"], [41.5, null]]} and a line end. Codes are written as their text; null is missing, a code without a text, or infinite.
+/// {"columns": ["age", "job"], "rows": [[39, "clerk"], [41.5, null]]} and a line end. Codes are written as their text; null is missing, a code without a text,
+/// or infinite.
 class WireRequest {
  public:
   explicit WireRequest(std::span<const FeatureText> features);
@@ -24,13 +25,13 @@ class WireRequest {
 };
 
 struct WireAnswer {
-  std::vector<double> scores;       ///< [rows, outputs]
+  std::vector<double> scores;  ///< [rows, outputs]
   size_t outputs = 1;
-  std::vector<std::string> names;   ///< of the outputs; empty: none were given
+  std::vector<std::string> names;  ///< of the outputs; empty: none were given
 };
 
-/// {"scores": [s, ...]} or {"scores": [[s0, s1], ...]}, with "outputs": [names] as it pleases. Errors: no JSON, no scores, another number of them than `rows`, rows of
-/// different length, what is no finite number, names that do not fit.
+/// {"scores": [s, ...]} or {"scores": [[s0, s1], ...]}, with "outputs": [names] as it pleases. Errors: no JSON, no scores, another number of them than `rows`,
+/// rows of different length, what is no finite number, names that do not fit.
 [[nodiscard]] base::Result<WireAnswer> read_answer(std::string_view text, size_t rows);
 
 /// Hands a request over and brings the answer; an answer above most_bytes is an error.
