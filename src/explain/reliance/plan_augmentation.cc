@@ -17,9 +17,12 @@ using formats::Table;
 using Json = nlohmann::ordered_json;
 
 constexpr double kFirstStrength = 1, kLeastStrength = 0.125, kMostStrength = 16;  // the last is what augment_table() takes
+constexpr size_t kMostRisen = 5;
+constexpr double kLeastRise = 0.01;
 
 struct Trial {
   double strength = 0, reliance = 0, half_width = 0, quality = 0;
+  std::vector<std::pair<std::string, double>> shares;  // of all features
 };
 
 class Search {
@@ -81,7 +84,8 @@ class Search {
     // A net's values are estimates; the rows, not they, make the interval of a mean wide.
     const ExplainOptions how{.output = 0, .background = exact ? options_.background : std::min<int64_t>(options_.background, 50), .budget = exact ? 0 : 16 * static_cast<int64_t>(width) + 64, .pairs = 0,
                              .seed = options_.training.seed, .threads = options_.training.threads};
-    double share = 0, squares = 0;
+    double squares = 0;
+    for (const std::string& name : names) trial.shares.emplace_back(name, 0);
     const size_t outputs = fitted.model.outputs.size();
     for (size_t of = 0; of < outputs; ++of) {
       ExplainOptions one = how;
@@ -92,12 +96,13 @@ class Search {
       if (!global) return base::pass(global);
       auto reliance = find_reliance(*global, explainer->tree());
       if (!reliance) return base::pass(reliance);
-      const auto node = std::find_if(reliance->nodes.begin(), reliance->nodes.end(), [&](const NodeReliance& n) { return explainer->tree().nodes[static_cast<size_t>(n.node)].name == feature_; });
-      if (node == reliance->nodes.end()) return base::refuse("the table has no column '{}' besides the target", feature_);
-      share += node->share / static_cast<double>(outputs);
-      squares += node->half_width * node->half_width / static_cast<double>(outputs * outputs);
+      for (const NodeReliance& node : reliance->nodes) {
+        const size_t feature = static_cast<size_t>(explainer->tree().nodes[static_cast<size_t>(node.node)].feature);
+        trial.shares[feature].second += node.share / static_cast<double>(outputs);
+        if (names[feature] == feature_) squares += node.half_width * node.half_width / static_cast<double>(outputs * outputs);
+      }
     }
-    trial.reliance = share;
+    for (const auto& [name, share] : trial.shares) trial.reliance = name == feature_ ? share : trial.reliance;
     trial.half_width = std::sqrt(squares);
     return {};
   }
@@ -132,6 +137,19 @@ class Search {
 
   [[nodiscard]] Json json_of(const Trial& t) const { return {{"strength", t.strength}, {"reliance", t.reliance}, {"half_width", t.half_width}, {measure_, t.quality}}; }
 
+  // The features whose share rose most: what the model leans on instead.
+  [[nodiscard]] Json risen(const Trial& after) const {
+    std::vector<std::pair<double, size_t>> rises;
+    for (size_t j = 0; j < after.shares.size(); ++j) rises.emplace_back(before_.shares[j].second - after.shares[j].second, j);
+    std::sort(rises.begin(), rises.end());
+    Json list = Json::array();
+    for (size_t i = 0; i < std::min(kMostRisen, rises.size()) && rises[i].first < -kLeastRise; ++i) {
+      const size_t j = rises[i].second;
+      list.push_back({{"feature", after.shares[j].first}, {"before", before_.shares[j].second}, {"after", after.shares[j].second}});
+    }
+    return list;
+  }
+
   [[nodiscard]] Json document() const {
     const Trial& after = chosen();
     Json json = {{"feature", feature_}, {"target", target_}, {"reliance", before_.reliance}};
@@ -144,7 +162,7 @@ class Search {
     json["steps"] = after.strength > 0 ? steps_of(after.strength) : Json::array();
     Json trials = Json::array();
     for (const Trial& t : trials_) trials.push_back(json_of(t));
-    json["measured"] = {{"measure", measure_}, {"before", json_of(before_)}, {"after", json_of(after)}, {"wanted_reliance", wanted_}, {"reached", is_enough(after)}, {"trials", std::move(trials)}};
+    json["measured"] = {{"measure", measure_}, {"before", json_of(before_)}, {"after", json_of(after)}, {"wanted_reliance", wanted_}, {"reached", is_enough(after)}, {"risen", risen(after)}, {"trials", std::move(trials)}};
     return json;
   }
 
@@ -161,6 +179,7 @@ class Search {
 
 Result<Json> plan_augmentation(const Table& table, const std::string& target, const std::string& feature, const PlanOptions& options) {
   if (feature == target) return base::refuse("'{}' is the target; a plan is for a feature", feature);
+  if (table.find(feature) == nullptr) return base::refuse("the table has no column '{}' to make a plan for", feature);
   if (!(options.target_reliance >= 0 && options.target_reliance < 1)) return base::refuse("a reliance lies between 0 and 1; {} does not", options.target_reliance);
   if (!(options.most_accuracy_lost >= 0)) return base::refuse("the accuracy that may be lost is 0 or more; {} is not", options.most_accuracy_lost);
   if (!options.training.weights.empty() || !options.training.sources.empty()) return base::refuse("a plan is made without weights and copies of its own");

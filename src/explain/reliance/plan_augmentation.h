@@ -34,6 +34,7 @@ struct PlanOptions {
 ///     {"feature", "target", "reliance" (of the model trained on the table as it is), "found", "expected", "proxies": [{"feature", "share"}, ...],
 ///      "steps": [{"step": "resample", ...}],
 ///      "measured": {"measure" ("accuracy" or "r2"), "before": {"strength": 0, "reliance", "half_width", "accuracy" or "r2"}, "after": {...}, "wanted_reliance", "reached" (true or false),
+///                   "risen": [{"feature", "before", "after"}, ...] (shares of what the model leans on instead: where these are proxies, part of the reliance has moved into them),
 ///                   "trials": [{"strength", ...}, ...]}}
 ///
 /// Refuses a feature that is not there, odd options, and what fit_table() refuses; a model that does not use the feature at all.

@@ -17,9 +17,9 @@ struct ProxyOptions {
   std::string target;          ///< of the model in question, which is no proxy; "": none
   size_t most = 5;             ///< proxies that are named
   Learner learner = Learner::kTrees;
-  int64_t rounds = 100;        ///< at most
-  int64_t most_rows = 20000;   ///< of the table; more are sampled
-  int64_t explained = 300;     ///< rows over which the proxies' shares are taken
+  int64_t rounds = 50;         ///< at most
+  int64_t most_rows = 10000;   ///< of the table; more are sampled
+  int64_t explained = 200;     ///< rows over which the proxies' shares are taken
   int64_t background = 50;
   uint64_t seed = 0;
   int threads = 0;
