@@ -1,5 +1,5 @@
 // Training, bias source finding and augmentation on real data: census income, with a reliance on `occupation` planted into a known share of the labels.
-//   deepseek-bench-reliance ADULT_CSV [LEARNER=trees] [PLANTED=0.3] [SEED=0]
+//   deepseek-bench-reliance ADULT_CSV [LEARNER=trees] [PLANTED=0.3] [SEED=0] [PLAN]     PLAN: a file to obey instead of the plan that it makes
 // Prints one JSON object: what training reached and took, what find_reliance() flags against a model of the unplanted table, proxies, the plan, and what it costs on planted and on clean labels.
 #include <chrono>
 #include <cstdio>
@@ -89,7 +89,7 @@ Json top(const Json& list, size_t most) {
   return some;
 }
 
-Json run(const std::string& path, const std::string& learner, double share, uint64_t seed) {
+Json run(const std::string& path, const std::string& learner, double share, uint64_t seed, const std::string& plan_file) {
   const Table clean = read_adult(path), biased = planted(clean, share, seed);
   TrainTableOptions training{.learner = sure(learner_named(learner)), .seed = seed};
   Json out;
@@ -104,9 +104,10 @@ Json run(const std::string& path, const std::string& learner, double share, uint
   timed("reliance_other_seed", out, [&] { return Json{{"first", top(against(of_again), 4)}}; });
   timed("reliance_planted", out, [&] { return Json{{"first", top(against(of_model), 4)}}; });
   ProxyReport proxies;
-  timed("proxies", out, [&] { return proxies_json(proxies = sure(find_proxies(biased, kFeature, {.target = kTarget, .seed = seed}))); });
+  if (plan_file.empty()) timed("proxies", out, [&] { return proxies_json(proxies = sure(find_proxies(biased, kFeature, {.target = kTarget, .seed = seed}))); });
   Json plan;
   timed("plan", out, [&] {
+    if (!plan_file.empty()) return plan = sure(read_plan(plan_file));
     return plan = sure(plan_augmentation(biased, kTarget, kFeature, {.proxies = &proxies, .training = training, .on_trial = [](const std::string& line) { base::log_info(line); }}));
   });
   const auto augmented = sure(augment_table(biased, kTarget, plan, seed));
@@ -124,8 +125,8 @@ Json run(const std::string& path, const std::string& learner, double share, uint
 
 int main(int argc, char** argv) {
   try {
-    if (argc < 2) throw std::runtime_error("usage: deepseek-bench-reliance ADULT_CSV [trees|net] [PLANTED] [SEED]");
-    std::cout << run(argv[1], argc > 2 ? argv[2] : "trees", argc > 3 ? std::stod(argv[3]) : 0.3, argc > 4 ? std::stoull(argv[4]) : 0).dump(1) << "\n";
+    if (argc < 2) throw std::runtime_error("usage: deepseek-bench-reliance ADULT_CSV [trees|net] [PLANTED] [SEED] [PLAN]");
+    std::cout << run(argv[1], argc > 2 ? argv[2] : "trees", argc > 3 ? std::stod(argv[3]) : 0.3, argc > 4 ? std::stoull(argv[4]) : 0, argc > 5 ? argv[5] : "").dump(1) << "\n";
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
