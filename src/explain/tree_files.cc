@@ -62,6 +62,7 @@ void read_categories(const Json& json, Tree& tree) {
     }
     if (node >= tree.nodes.size()) throw Json::other_error::create(501, fmt::format("categories of node {}", node), nullptr);
     tree.nodes[node].categories = static_cast<int32_t>(tree.category_sets.size());
+    tree.nodes[node].threshold = 0;  // XGBoost before 2.0 writes NaN for splits by sets
     tree.category_sets.push_back(std::move(left));
   }
 }

@@ -7,7 +7,6 @@
 
 #include "base/files.h"
 #include "explain/training/training_data.h"
-#include "hardware/cpu.h"
 #ifdef DEEPSEEK_HAVE_XGBOOST
 #include <xgboost/c_api.h>
 #endif
@@ -17,13 +16,18 @@ namespace deepseek::explain {
 using base::Result;
 using base::Status;
 
-Result<TableModel> read_trees(TableModel frame, std::string_view content) {
+Result<TableModel> read_trees(TableModel frame, std::string_view content, const Moments& target) {
   auto trees = parse_tree_ensemble(content);
   if (!trees) return base::pass(trees);
   if (trees->features.size() != frame.features.size()) return base::fail("the trees read {} features, the schema has {}", trees->features.size(), frame.features.size());
   if (trees->base.size() != frame.outputs.size()) return base::fail("the trees have {} outputs, the schema asks for {}", trees->base.size(), frame.outputs.size());
   if (trees->link != frame.link) return base::fail("the trees were made for another task than model.json names");
   for (size_t j = 0; j < frame.features.size(); ++j) trees->features[j] = frame.features[j].name;
+  for (double& base : trees->base) base = target.mean + target.scale * base;
+  for (Tree& tree : trees->trees) {
+    for (TreeNode& node : tree.nodes) node.value *= target.scale;
+  }
+  if (Status ok = check_ensemble(*trees); !ok) return base::pass(ok);
   frame.kind = trees->kind;
   frame.trees = std::make_shared<const TreeEnsemble>(std::move(*trees));
   frame.score = [trees = frame.trees](std::span<const double> rows) -> Result<std::vector<double>> {
@@ -81,17 +85,19 @@ Result<Matrix> matrix_of(const TrainingData& data, const TrainingPart& part, int
   std::vector<const char*> types;
   for (const FeatureText& feature : data.schema.features) types.push_back(feature.categories.empty() ? "float" : "c");
   if (Status ok = call(XGDMatrixSetStrFeatureInfo(handle, "feature_type", types.data(), types.size())); !ok) return base::pass(ok);
-  for (const auto& [name, values] : {std::pair{"label", floats(part.target)}, {"weight", floats(part.weights)}}) {
+  std::vector<double> target = part.target;
+  for (double& y : target) y = (y - data.target.mean) / data.target.scale;
+  for (const auto& [name, values] : {std::pair{"label", floats(target)}, {"weight", floats(part.weights)}}) {
     if (Status ok = call(XGDMatrixSetFloatInfo(handle, name, values.data(), values.size())); !ok) return base::pass(ok);
   }
   return matrix;
 }
 
-// Where boosting begins: the mean, or the share of the second class.
-double first_guess(const TrainingData& data) {
+// Where boosting begins.
+double share_of_second_class(const TrainingData& data) {
   double sum = 0;
   for (size_t r = 0; r < data.training.count(); ++r) sum += data.training.weights[r] * data.training.target[r] / static_cast<double>(data.training.count());
-  return data.task == Task::kBinary ? std::clamp(sum, 1e-6, 1 - 1e-6) : std::clamp(sum, -kLargest, kLargest);
+  return std::clamp(sum, 1e-6, 1 - 1e-6);
 }
 
 Result<Booster> new_booster(const TrainingData& data, const Matrix& training, const Matrix& stopping, int threads, uint64_t seed) {
@@ -103,13 +109,14 @@ Result<Booster> new_booster(const TrainingData& data, const Matrix& training, co
                                                               {"tree_method", "hist"},     {"learning_rate", kLearningRate},        {"max_depth", "6"},
                                                               {"subsample", "0.8"},        {"colsample_bytree", "0.8"}};
   switch (data.task) {
-    case Task::kBinary: parameters.insert(parameters.end(), {{"objective", "binary:logistic"}, {"eval_metric", "logloss"}}); break;
+    case Task::kBinary:
+      parameters.insert(parameters.end(), {{"objective", "binary:logistic"}, {"eval_metric", "logloss"}, {"base_score", fmt::format("{}", static_cast<float>(share_of_second_class(data)))}});
+      break;
     case Task::kClasses:
       parameters.insert(parameters.end(), {{"objective", "multi:softprob"}, {"eval_metric", "mlogloss"}, {"num_class", fmt::format("{}", data.outputs())}});
       break;
-    case Task::kRegression: parameters.insert(parameters.end(), {{"objective", "reg:squarederror"}, {"eval_metric", "rmse"}}); break;
+    case Task::kRegression: parameters.insert(parameters.end(), {{"objective", "reg:squarederror"}, {"eval_metric", "rmse"}, {"base_score", "0"}}); break;
   }
-  if (data.task != Task::kClasses) parameters.emplace_back("base_score", fmt::format("{}", static_cast<float>(first_guess(data))));
   for (const auto& [name, value] : parameters) {
     if (Status ok = call(XGBoosterSetParam(handle, name.c_str(), value.c_str())); !ok) return base::pass(ok);
   }
@@ -166,7 +173,7 @@ Result<std::string> bytes_of(const Booster& booster) {
 }  // namespace
 
 Result<Learned> learn_trees(const TrainingData& data, const TrainTableOptions& options) {
-  const int threads = options.threads > 0 ? options.threads : hardware::cpu().compute_threads();
+  const int threads = threads_for(data, options);
   if (Status ok = call(XGBSetGlobalConfig(R"({"verbosity": 0})")); !ok) return base::pass(ok);
   auto training = matrix_of(data, data.training, threads), stopping = matrix_of(data, data.stopping, threads);
   for (auto* matrix : {&training, &stopping}) {
@@ -182,7 +189,7 @@ Result<Learned> learn_trees(const TrainingData& data, const TrainTableOptions& o
   if (Status ok = name_features(kept, data.schema); !ok) return base::pass(ok);
   auto bytes = bytes_of(kept);
   if (!bytes) return base::pass(bytes);
-  auto model = read_trees(model_frame(data.schema, data.task), *bytes);
+  auto model = read_trees(model_frame(data.schema, data.task), *bytes, data.target);
   if (!model) return base::pass(model);
   return Learned{.model = std::move(*model), .rounds = *rounds, .save = [content = std::move(*bytes)](const base::fs::path& file) { return base::write_file_atomically(file, content); }};
 }

@@ -18,7 +18,6 @@
 
 #include "explain/training/net.h"
 #include "explain/training/training_data.h"
-#include "hardware/cpu.h"
 #include "train/adamw.h"
 #include "train/learning_rate.h"
 
@@ -36,7 +35,7 @@ constexpr double kLearningRate = 2e-3, kWeightDecay = 1e-2, kLongestGradient = 1
 // Threads of libtorch for as long as this lives.
 class Threads {
  public:
-  explicit Threads(int wanted) : before_(at::get_num_threads()) { at::set_num_threads(wanted > 0 ? wanted : hardware::cpu().compute_threads()); }
+  explicit Threads(int wanted) : before_(at::get_num_threads()) { at::set_num_threads(wanted); }
   ~Threads() { at::set_num_threads(before_); }
   Threads(const Threads&) = delete;
   Threads& operator=(const Threads&) = delete;
@@ -44,31 +43,6 @@ class Threads {
  private:
   int before_;
 };
-
-struct Moments {
-  double mean = 0, scale = 1;
-};
-
-// Weighted, of values that are not missing; they may be as large as doubles get.
-Moments moments_of(std::span<const double> values, size_t first, size_t stride, std::span<const double> weights) {
-  double most = 0, sum = 0, total = 0, squares = 0;
-  const auto each = [&](const auto& body) {
-    for (size_t r = 0; r < weights.size(); ++r) {
-      if (const double x = values[first + r * stride]; !std::isnan(x)) body(x, weights[r]);
-    }
-  };
-  each([&](double x, double) { most = std::max(most, std::abs(x)); });
-  if (most == 0) return {};
-  each([&](double x, double w) {
-    sum += w * (x / most);
-    total += w;
-  });
-  const double mean = total > 0 ? sum / total : 0;
-  each([&](double x, double w) { squares += w * (x / most - mean) * (x / most - mean); });
-  const double deviation = total > 0 ? std::sqrt(squares / total) : 0;
-  // Less than rounding is no spread.
-  return {.mean = mean * most, .scale = deviation > 1e-12 ? std::clamp(deviation * most, 1e-300, 1e300) : std::max(most, 1e-300)};
-}
 
 Net fresh_net(const TrainingData& data, const at::Generator& draw) {
   Net net = Net::of(data.schema.features, static_cast<int64_t>(data.outputs()));
@@ -78,11 +52,8 @@ Net fresh_net(const TrainingData& data, const at::Generator& draw) {
     net.number_mean[i] = m.mean;
     net.number_scale[i] = m.scale;
   }
-  if (data.task == Task::kRegression) {
-    const Moments m = moments_of(part.target, 0, 1, part.weights);
-    net.target_mean = {m.mean};
-    net.target_scale = {m.scale};
-  }
+  net.target_mean = {data.target.mean};
+  net.target_scale = {data.target.scale};
   const auto numbers = static_cast<int64_t>(net.number_features.size());
   const auto normal = [&](int64_t to, int64_t from, int64_t fan_in) { return at::randn({to, from}, draw, at::kFloat).mul_(1 / std::sqrt(static_cast<double>(std::max<int64_t>(1, fan_in)))); };
   net.number_weight = normal(kFirstUnits, 2 * numbers, net.features);
@@ -188,7 +159,7 @@ Result<int64_t> run(const TrainingData& data, const TrainTableOptions& o, Net& n
 
 Result<Learned> learn_net(const TrainingData& data, const TrainTableOptions& options) {
   try {
-    const Threads threads(options.threads);
+    const Threads threads(threads_for(data, options));
     const at::AutoGradMode with_grad(true);
     const at::Generator draw = at::detail::createCPUGenerator(options.seed);
     Net net = [&] {

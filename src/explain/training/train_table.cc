@@ -23,7 +23,7 @@ Result<FittedTable> fit_table(const formats::Table& table, const std::string& ta
   if (!data) return base::pass(data);
   auto learned = options.learner == Learner::kTrees ? learn_trees(*data, options) : learn_net(*data, options);
   if (!learned) return base::pass(learned);
-  FittedTable fitted{.model = std::move(learned->model), .schema = data->schema, .held_out = std::move(data->held_out_rows), .save = std::move(learned->save)};
+  FittedTable fitted{.model = std::move(learned->model), .schema = data->schema, .target_mean = data->target.mean, .target_scale = data->target.scale, .held_out = std::move(data->held_out_rows), .save = std::move(learned->save)};
   fitted.report = {{"learner", learner_name(options.learner)}, {"task", task_name(data->task)}, {"rows", data->training.count() + data->stopping.count()}, {"held_out", data->held_out.count()},
                    {"rounds", learned->rounds}};
   auto scores = fitted.model.score(data->held_out.rows);

@@ -30,7 +30,7 @@ struct TrainTableOptions {
   /// does and never judges, so that copies change neither which rows judge nor what they are judged by.
   std::span<const int64_t> sources = {};
   uint64_t seed = 0;
-  int threads = 0;              ///< 0: all. The same seed and threads give the same model, bit by bit
+  int threads = 0;              ///< 0: all, of a small table fewer. The same seed and threads give the same model, bit by bit
   std::function<void(int64_t round, int64_t rounds, double loss)> on_progress;  ///< loss: of the rows that training stops by
   std::function<bool()> stop_requested;  ///< asked every round; true ends training with an error
 };
@@ -40,6 +40,7 @@ struct FittedTable {
   TableModel model;
   TableSchema schema;
   nlohmann::ordered_json report;    ///< see train_table()
+  double target_mean = 0, target_scale = 1;  ///< what the trees in the file of `save` leave out of a regression's scores: mean + scale * theirs
   std::vector<int64_t> held_out;    ///< rows of the table that judged, rising
   std::function<base::Status(const base::fs::path& file)> save;  ///< the trees or the net alone
 };
@@ -54,6 +55,7 @@ struct FittedTable {
 [[nodiscard]] base::Result<FittedTable> fit_table(const formats::Table& table, const std::string& target, const TrainTableOptions& options = {});
 
 /// fit_table() into a directory: `model.json` (the schema, the learner, its report) and the trees (`model.ubj`, XGBoost's UBJSON) or the net (`model.safetensors`).
+/// The trees of a regression foretell (target - mean) / scale, because XGBoost counts gains below 1e-6 as none; model.json has both as "target_mean" and "target_scale".
 /// Returns the report. An older model in the directory is replaced; a process that ends halfway leaves a directory without model.json, never one of two models.
 [[nodiscard]] base::Result<nlohmann::ordered_json> train_table(const formats::Table& table, const std::string& target, const base::fs::path& directory,
                                                                const TrainTableOptions& options = {});

@@ -1,5 +1,6 @@
 #include "explain/training/trained_file.h"
 
+#include <cmath>
 #include <system_error>
 
 #include "base/json.h"
@@ -28,6 +29,7 @@ Status remove_file(const fs::path& file) {
 struct Description {
   TableModel frame;
   Learner learner = Learner::kTrees;
+  Moments target;
 };
 
 Result<Description> read_description(const Json& json) {
@@ -41,7 +43,9 @@ Result<Description> read_description(const Json& json) {
   for (const auto& [task, fits] : {std::pair{Task::kBinary, classes == 2}, {Task::kClasses, classes > 2}, {Task::kRegression, classes == 0}}) {
     if (name != task_name(task)) continue;
     if (!fits) return base::fail("a model of the task '{}' cannot have {} classes", name, classes);
-    return Description{.frame = model_frame(*schema, task), .learner = *learner};
+    const Moments target{.mean = base::value_or(json, "target_mean", 0.0), .scale = base::value_or(json, "target_scale", 1.0)};
+    if (!std::isfinite(target.mean) || !std::isfinite(target.scale) || target.scale <= 0) return base::fail("a target cannot have the mean {} and the scale {}", target.mean, target.scale);
+    return Description{.frame = model_frame(*schema, task), .learner = *learner, .target = task == Task::kRegression ? target : Moments()};
   }
   return base::fail("there is no task '{}'; there are binary, classes, regression", name);
 }
@@ -59,6 +63,10 @@ Status write_trained(const FittedTable& fitted, Learner learner, const fs::path&
   Json json = schema_json(fitted.schema);
   json["learner"] = learner_name(learner);
   json["task"] = fitted.report.at("task");
+  if (json["task"] == task_name(Task::kRegression) && learner == Learner::kTrees) {
+    json["target_mean"] = fitted.target_mean;
+    json["target_scale"] = fitted.target_scale;
+  }
   json["report"] = fitted.report;
   return base::write_file_atomically(description, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
@@ -75,7 +83,7 @@ Result<TableModel> open_trained(const fs::path& directory) {
   if (read->learner == Learner::kNet) return read_net(std::move(read->frame), file);
   auto content = base::read_file(file, kLargestTrees);
   if (!content) return base::pass(content);
-  auto model = read_trees(std::move(read->frame), *content);
+  auto model = read_trees(std::move(read->frame), *content, read->target);
   if (!model) return base::within(file.string(), model.error());
   return model;
 }

@@ -118,6 +118,17 @@ TEST_P(TrainedFile, SaysWhatIsWrongWithADescription) {
   EXPECT_NE(broken([](Json& j) { j["features"].push_back({{"name", "more"}}); }), "");
   EXPECT_NE(broken([](Json& j) { j["features"] = Json::array(); }), "");
   EXPECT_NE(broken([](Json& j) { j = Json::array({1}); }), "");
+  if (GetParam() == Learner::kTrees) {
+    train(0);
+    const Json numbers = description();
+    for (const double scale : {0.0, -1.0, 1e308}) {
+      Json json = numbers;
+      json["target_scale"] = scale;
+      describe(json);
+      EXPECT_EQ(problem() == "", scale == 1e308) << problem();
+    }
+    train(2);
+  }
   write("model.json", "{\"features\": [");
   EXPECT_NE(problem().find("model.json"), std::string::npos);
   describe(good);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/random.h"
+#include "hardware/cpu.h"
 
 namespace deepseek::explain {
 namespace {
@@ -18,6 +19,7 @@ using formats::Table;
 constexpr size_t kLeastRows = 10;
 constexpr size_t kMostClasses = 1000;
 constexpr int64_t kMostRounds = 1'000'000;
+constexpr size_t kValuesOfAThread = 20000;  // below it threads wait for each other longer than they work
 
 Status check_options(const Table& table, const TrainTableOptions& o) {
   const auto rows = static_cast<size_t>(table.rows);
@@ -140,10 +142,37 @@ Result<TrainingData> training_data(const Table& table, const std::string& target
   data.training = part_of(rows->rows, *known, *fates, Fate::kTraining, options.weights);
   data.stopping = part_of(rows->rows, *known, *fates, Fate::kStopping, options.weights);
   data.held_out = part_of(rows->rows, *known, *fates, Fate::kHeldOut, options.weights);
+  if (data.task == Task::kRegression) data.target = moments_of(data.training.target, 0, 1, data.training.weights);
   for (size_t r = 0; r < fates->size(); ++r) {
     if ((*fates)[r] == Fate::kHeldOut) data.held_out_rows.push_back(static_cast<int64_t>(r));
   }
   return data;
+}
+
+Moments moments_of(std::span<const double> values, size_t first, size_t stride, std::span<const double> weights) {
+  double most = 0, sum = 0, total = 0, squares = 0;
+  const auto each = [&](const auto& body) {
+    for (size_t r = 0; r < weights.size(); ++r) {
+      if (const double x = values[first + r * stride]; !std::isnan(x)) body(x, weights[r]);
+    }
+  };
+  each([&](double x, double) { most = std::max(most, std::abs(x)); });
+  if (most == 0) return {};
+  each([&](double x, double w) {
+    sum += w * (x / most);
+    total += w;
+  });
+  const double mean = total > 0 ? sum / total : 0;
+  each([&](double x, double w) { squares += w * (x / most - mean) * (x / most - mean); });
+  const double deviation = total > 0 ? std::sqrt(squares / total) : 0;
+  // Less than rounding is no spread.
+  return {.mean = mean * most, .scale = deviation > 1e-12 ? std::clamp(deviation * most, 1e-300, 1e300) : std::max(most, 1e-300)};
+}
+
+int threads_for(const TrainingData& data, const TrainTableOptions& options) {
+  if (options.threads > 0) return options.threads;
+  const size_t useful = 1 + data.training.rows.size() / kValuesOfAThread;
+  return static_cast<int>(std::min(useful, static_cast<size_t>(hardware::cpu().compute_threads())));
 }
 
 TableModel model_frame(const TableSchema& schema, Task task) {

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "explain/training/train_table.h"
@@ -19,9 +22,17 @@ struct TrainingPart {
   [[nodiscard]] size_t count() const { return target.size(); }
 };
 
+/// scale: the standard deviation, or a size where there is none; above 0.
+struct Moments {
+  double mean = 0, scale = 1;
+};
+/// Weighted, of the values first, first + stride, ... that are not missing; they may be as large as doubles get.
+[[nodiscard]] Moments moments_of(std::span<const double> values, size_t first, size_t stride, std::span<const double> weights);
+
 struct TrainingData {
   TableSchema schema;
   Task task = Task::kRegression;
+  Moments target;  ///< of a regression's training rows; learners see numbers of mean 0 and deviation 1
   TrainingPart training, stopping, held_out;
   std::vector<int64_t> held_out_rows;  ///< of the table, rising
 
@@ -31,6 +42,9 @@ struct TrainingData {
 
 /// Checks the target and the options, and splits the rows by a hash of the seed and their number.
 [[nodiscard]] base::Result<TrainingData> training_data(const formats::Table& table, const std::string& target, const TrainTableOptions& options);
+
+/// options.threads, or all where that is 0, but no more than a table of this size keeps busy.
+[[nodiscard]] int threads_for(const TrainingData& data, const TrainTableOptions& options);
 
 /// The model of a schema and task without what scores: features, outputs, target, link.
 [[nodiscard]] TableModel model_frame(const TableSchema& schema, Task task);
@@ -45,7 +59,8 @@ struct Learned {
 [[nodiscard]] base::Result<Learned> learn_net(const TrainingData& data, const TrainTableOptions& options);
 
 /// Models of files: the frame with what scores. Errors do not name the file.
-[[nodiscard]] base::Result<TableModel> read_trees(TableModel frame, std::string_view content);
+/// target: what the trees' scores are multiplied by and added to.
+[[nodiscard]] base::Result<TableModel> read_trees(TableModel frame, std::string_view content, const Moments& target);
 [[nodiscard]] base::Result<TableModel> read_net(TableModel frame, const base::fs::path& file);
 
 }  // namespace deepseek::explain
