@@ -1,7 +1,9 @@
 // Numbers that depend on their seed alone, whatever the standard library.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <vector>
 
 namespace deepseek::base {
 
@@ -18,5 +20,18 @@ struct SplitMix64 {
   /// In [0, 1), with 53 bits.
   double uniform() { return static_cast<double>((*this)() >> 11) * 0x1p-53; }
 };
+
+/// `most` different numbers below `count`, rising; all of them where they are no more. Selection sampling (Knuth, 3.4.2 S).
+inline std::vector<int64_t> some_of(int64_t count, int64_t most, uint64_t seed) {
+  SplitMix64 draw{seed};
+  std::vector<int64_t> chosen;
+  int64_t left = std::min(most, count);
+  for (int64_t i = 0; i < count && left > 0; ++i) {
+    if (draw.uniform() * static_cast<double>(count - i) >= static_cast<double>(left)) continue;
+    chosen.push_back(i);
+    --left;
+  }
+  return chosen;
+}
 
 }  // namespace deepseek::base

@@ -38,6 +38,8 @@ constexpr CommandText kMerge{"merge", "write a model with its adapter merged in"
 constexpr CommandText kCompress{"compress", "write a model in fewer bits",
                                 "deepseek-cli compress --model gemma-3-270m --format int4 --output gemma-int4"};
 
+constexpr CommandText kExplain{"explain", "say why a model decided as it did, feature by feature", "deepseek-cli explain --model income.ubj --data adult.csv --target income --sample 7 --html why.html"};
+
 /// A command adds its options and returns what to do when it is chosen; without `setup` it is one of deepseek-cli-full.
 struct Command : CommandText {
   std::function<std::function<base::Status()>(CLI::App&, const Context&)> setup;
@@ -48,6 +50,7 @@ struct Command : CommandText {
 [[nodiscard]] Command chat_command();
 [[nodiscard]] Command compress_command();
 [[nodiscard]] Command eval_command();
+[[nodiscard]] Command explain_command();
 [[nodiscard]] Command fine_tune_command();
 [[nodiscard]] Command generate_command();
 [[nodiscard]] Command hardware_command();

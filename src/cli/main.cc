@@ -4,5 +4,5 @@
 int main(int argc, char** argv) {
   using namespace deepseek::cli;
   return run(argc, argv,
-             {.commands = {pull_command(), {kFineTune}, {kMerge}, {kCompress}, generate_command(), chat_command(), eval_command(), plan_command(), hardware_command()}});
+             {.commands = {pull_command(), {kFineTune}, {kMerge}, {kCompress}, generate_command(), chat_command(), eval_command(), plan_command(), {kExplain}, hardware_command()}});
 }

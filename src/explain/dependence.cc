@@ -29,20 +29,9 @@ struct Sampled {
   int32_t runs = 0;
 };
 
-std::vector<size_t> sample_of(size_t count, size_t most, uint64_t seed) {
-  std::vector<size_t> rows(count);
-  std::iota(rows.begin(), rows.end(), size_t{0});
-  if (count <= most) return rows;
-  base::SplitMix64 draw{seed};
-  for (size_t i = 0; i < most; ++i) std::swap(rows[i], rows[i + draw() % (count - i)]);
-  rows.resize(most);
-  std::sort(rows.begin(), rows.end());
-  return rows;
-}
-
-Sampled sampled_column(std::span<const double> rows, size_t width, size_t j, const std::vector<size_t>& sample, bool category) {
+Sampled sampled_column(std::span<const double> rows, size_t width, size_t j, const std::vector<int64_t>& sample, bool category) {
   Sampled column{.category = category};
-  for (const size_t row : sample) column.values.push_back(rows[row * width + j]);
+  for (const int64_t row : sample) column.values.push_back(rows[static_cast<size_t>(row) * width + j]);
   column.run.assign(sample.size(), kNone);
   for (size_t r = 0; r < sample.size(); ++r) {
     if (std::isfinite(column.values[r])) column.order.push_back(static_cast<int32_t>(r));
@@ -214,7 +203,7 @@ void correlate_complete(const std::vector<Sampled>& columns, std::vector<double>
   }
 }
 
-std::vector<Sampled> sampled_columns(std::span<const double> rows, std::span<const uint8_t> is_category, const std::vector<size_t>& sample) {
+std::vector<Sampled> sampled_columns(std::span<const double> rows, std::span<const uint8_t> is_category, const std::vector<int64_t>& sample) {
   std::vector<Sampled> columns;
   for (size_t j = 0; j < is_category.size(); ++j) columns.push_back(sampled_column(rows, is_category.size(), j, sample, is_category[j] != 0));
   return columns;
@@ -226,14 +215,14 @@ std::vector<double> feature_distance(std::span<const double> rows, std::span<con
   const size_t width = is_category.size(), count = width == 0 ? 0 : rows.size() / width;
   std::vector<double> distance(width * width, 1);
   for (size_t j = 0; j < width; ++j) distance[j * width + j] = 0;
-  const auto sample = sample_of(count, static_cast<size_t>(std::max<int64_t>(1, options.most_rows)), options.seed);
+  const auto sample = base::some_of(static_cast<int64_t>(count), std::max<int64_t>(1, options.most_rows), options.seed);
   auto columns = sampled_columns(rows, is_category, sample);
   correlate_complete(columns, distance);
   std::vector<bool> done(width);
   for (size_t j = 0; j < width; ++j) done[j] = in_product(columns[j]);
   const auto simple = static_cast<size_t>(std::count(done.begin(), done.end(), true));
   const size_t walked = (width * width - simple * simple) / 2, affordable = std::max(kFewestRows, kMostSteps / std::max<size_t>(1, walked));
-  if (sample.size() > affordable) columns = sampled_columns(rows, is_category, sample_of(count, affordable, options.seed));
+  if (sample.size() > affordable) columns = sampled_columns(rows, is_category, base::some_of(static_cast<int64_t>(count), static_cast<int64_t>(affordable), options.seed));
   Scratch scratch;
   scratch.ranks.resize(std::min(sample.size(), affordable));
   for (size_t i = 0; i < width; ++i) {

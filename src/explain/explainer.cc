@@ -26,17 +26,10 @@ Result<Value> named(const char* what, const std::string& name, std::initializer_
   return base::refuse("there is no {} '{}'; there are {}", what, name, names);
 }
 
-// `wanted` rows of [count, n], by the seed, in their order.
-std::vector<double> some_rows(std::span<const double> rows, int64_t n, int64_t wanted, uint64_t seed) {
-  const int64_t count = static_cast<int64_t>(rows.size()) / n;
-  base::SplitMix64 draw{seed};
+// `most` rows of [count, n], by the seed, in their order.
+std::vector<double> some_rows(std::span<const double> rows, int64_t n, int64_t most, uint64_t seed) {
   std::vector<double> chosen;
-  int64_t left = std::min(wanted, count);
-  for (int64_t r = 0; r < count && left > 0; ++r) {  // selection sampling (Knuth, 3.4.2 S)
-    if (draw.uniform() * static_cast<double>(count - r) >= static_cast<double>(left)) continue;
-    chosen.insert(chosen.end(), rows.begin() + r * n, rows.begin() + (r + 1) * n);
-    --left;
-  }
+  for (const int64_t r : base::some_of(static_cast<int64_t>(rows.size()) / n, most, seed)) chosen.insert(chosen.end(), rows.begin() + r * n, rows.begin() + (r + 1) * n);
   return chosen;
 }
 
@@ -193,7 +186,8 @@ Result<LocalExplanation> Explainer::by_game(std::span<const double> row) const {
                           .score = found->total, .asked = found->asked, .exact = found->exact, .precise = found->precise};
 }
 
-Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double> rows, const std::function<void(int64_t)>& on_progress, const std::function<bool()>& stop_requested) const {
+Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double> rows, const std::function<void(int64_t)>& on_progress, const std::function<bool()>& stop_requested,
+                                                            std::string& stopped) const {
   const auto n = static_cast<size_t>(features_), count = rows.size() / n;
   std::vector<LocalExplanation> found;
   constexpr size_t kAtATime = 64;
@@ -202,7 +196,10 @@ Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double>
     TreeAttribution trees;
     if (engine_ == Engine::kTrees) trees = tree_winter(*model_.trees, tree_, rows.subspan(first * n, (last - first) * n), tree_worth());
     for (size_t r = first; r < last; ++r) {
-      if (stop_requested && stop_requested()) return found;
+      if (stop_requested && stop_requested()) {
+        stopped = "interrupted";
+        return found;
+      }
       const std::span<const double> row = rows.subspan(r * n, n);
       if (engine_ == Engine::kTrees) {
         const auto output = static_cast<size_t>(options_.output);
@@ -211,7 +208,11 @@ Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double>
         found.push_back(by_weights(row));
       } else {
         auto one = engine_ == Engine::kGradients ? by_gradients(row) : by_game(row);
-        if (!one) return base::pass(one);
+        if (!one) {
+          if (found.size() < 2) return base::pass(one);
+          stopped = one.error().message;
+          return found;
+        }
         found.push_back(std::move(*one));
       }
       if (on_progress) on_progress(static_cast<int64_t>(found.size()));
@@ -222,17 +223,19 @@ Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double>
 
 Result<LocalExplanation> Explainer::explain(std::span<const double> row) const {
   if (row.size() != static_cast<size_t>(features_)) return base::refuse("a row of {} values for {} features", row.size(), features_);
-  auto found = of_rows(row, {}, {});
+  std::string stopped;
+  auto found = of_rows(row, {}, {}, stopped);
   if (!found) return base::pass(found);
   return std::move(found->front());
 }
 
 Result<GlobalExplanation> Explainer::explain_all(std::span<const double> rows, const std::function<void(int64_t)>& on_progress, const std::function<bool()>& stop_requested) const {
   if (rows.empty() || rows.size() % static_cast<size_t>(features_) != 0) return base::refuse("{} numbers are no rows of {} features", rows.size(), features_);
-  auto found = of_rows(rows, on_progress, stop_requested);
+  std::string stopped;
+  auto found = of_rows(rows, on_progress, stop_requested, stopped);
   if (!found) return base::pass(found);
-  if (found->size() < 2 && rows.size() > static_cast<size_t>(features_)) return base::fail("interrupted after {} rows", found->size());
-  GlobalExplanation global{.rows = std::move(*found)};
+  if (found->size() < 2 && !stopped.empty()) return base::fail("{} after {} of {} rows", stopped, found->size(), rows.size() / static_cast<size_t>(features_));
+  GlobalExplanation global{.rows = std::move(*found), .stopped = stopped};
   const auto count = static_cast<double>(global.rows.size());
   const double z = two_sided(options_.confidence);
   for (size_t n = 0; n < tree_.nodes.size(); ++n) {

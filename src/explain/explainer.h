@@ -65,6 +65,7 @@ struct GlobalExplanation {
   std::vector<PairEstimate> pairs;                   ///< mean |interaction|
   std::vector<LocalExplanation> rows;
   double base = 0;
+  std::string stopped;                               ///< why not all rows are there: the model's error, or "interrupted"; "": all are
 };
 
 class Explainer {
@@ -74,7 +75,7 @@ class Explainer {
   [[nodiscard]] static base::Result<Explainer> create(TableModel model, FeatureTree tree, std::vector<double> background, const ExplainOptions& options);
 
   [[nodiscard]] base::Result<LocalExplanation> explain(std::span<const double> row) const;
-  /// on_progress(rows done); stop_requested ends it with what is there, if that are two rows or more.
+  /// on_progress(rows done). stop_requested, and a model that fails, end it with what is there if that are two rows or more (`stopped` says so).
   [[nodiscard]] base::Result<GlobalExplanation> explain_all(std::span<const double> rows, const std::function<void(int64_t)>& on_progress = {},
                                                             const std::function<bool()>& stop_requested = {}) const;
 
@@ -91,7 +92,8 @@ class Explainer {
   [[nodiscard]] TreeWorth tree_worth() const;
   LocalExplanation by_trees(std::span<const double> row, std::span<const double> values, double base) const;
   LocalExplanation by_weights(std::span<const double> row) const;
-  base::Result<std::vector<LocalExplanation>> of_rows(std::span<const double> rows, const std::function<void(int64_t)>& on_progress, const std::function<bool()>& stop_requested) const;
+  base::Result<std::vector<LocalExplanation>> of_rows(std::span<const double> rows, const std::function<void(int64_t)>& on_progress, const std::function<bool()>& stop_requested,
+                                                      std::string& stopped) const;
   [[nodiscard]] std::vector<double> from_features(std::span<const double> of_features) const;
   [[nodiscard]] std::vector<PairEstimate> strongest(std::span<const double> pairs) const;
 

@@ -5,7 +5,9 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "base/random.h"
 #include "explain/tree_ensemble.h"
+#include "explain/tree_scorer.h"
 #include "explain/tree_shap/tree_shap.h"
 
 namespace deepseek::explain {
@@ -51,6 +53,23 @@ std::vector<fs::path> models() {
     if (entry.path().filename().string().find(".model.") != std::string::npos) found.push_back(entry.path());
   }
   return found;
+}
+
+TEST(TreeFiles, FastScoresAreTheScores) {
+  for (const auto& path : models()) {
+    const auto model = read_tree_ensemble(path);
+    ASSERT_TRUE(model) << model.error().message;
+    base::SplitMix64 draw{7};
+    std::vector<double> rows(1003 * model->features.size());
+    for (double& x : rows) {
+      const double u = draw.uniform();
+      x = u < 0.1 ? std::nan("") : u < 0.2 ? 0 : u < 0.25 ? -1 : u < 0.27 ? 1e300 : u < 0.5 ? std::floor(20 * draw.uniform()) : 200 * draw.uniform() - 50;
+    }
+    const TreeScorer scorer(std::make_shared<const TreeEnsemble>(*model));
+    const auto expected = raw_scores(*model, rows);
+    for (const int threads : {1, 2, 0}) EXPECT_EQ(scorer(rows, threads), expected) << path.filename() << " " << threads;
+    EXPECT_EQ(scorer(std::span(rows).first(model->features.size()), 0), std::vector<double>(expected.begin(), expected.begin() + model->outputs()));
+  }
 }
 
 TEST(TreeFiles, ValuesEqualShap) {
