@@ -196,13 +196,16 @@ TEST(ExplainImage, TheQuadrantThatTheModelSeesHasTheValue) {
       const int32_t region = std::stoi(node.name.substr(7)) - 1;
       bool seen = false;
       for (size_t p = 0; p < regions.labels.size(); ++p) seen = seen || (regions.labels[p] == region && p % kSide < kSide / 2 && p / kSide < kSide / 2);
-      if (seen) within += document.local->values[i];
-      else EXPECT_NEAR(document.local->values[i], 0, 1e-9) << node.name;
+      if (seen) {
+        within += document.local->values[i];
+      } else {
+        EXPECT_NEAR(document.local->values[i], 0, 1e-9) << node.name;
+      }
     }
     EXPECT_NEAR(within, document.local->score - document.base, 1e-9);
     EXPECT_GT(within, 0.5);
     for (size_t i = 0; i < sums.size(); ++i) {
-      if (!document.nodes[i].children.empty()) EXPECT_NEAR(sums[i], document.local->values[i], 1e-9);
+      if (!document.nodes[i].children.empty()) { EXPECT_NEAR(sums[i], document.local->values[i], 1e-9); }
     }
     auto heat = read_image(folder / "heat.png");
     ASSERT_TRUE(heat);
@@ -319,7 +322,7 @@ TEST(ImageModel, Onnx) {
   const std::string whole = linear_onnx(weights, 12);
   for (size_t size = 0; size < whole.size(); size += 7) {
     write(folder / "cut.onnx", whole.substr(0, size));
-    if (auto cut = open_image_model(folder / "cut.onnx"); !cut) EXPECT_THAT(cut.error().message, Not(HasSubstr("\n")));
+    if (auto cut = open_image_model(folder / "cut.onnx"); !cut) { EXPECT_THAT(cut.error().message, Not(HasSubstr("\n"))); }
   }
 }
 

@@ -121,7 +121,7 @@ TEST(RegionTree, HoldsEveryRegionOnceAndFewAtATime) {
   for (int32_t r = 0; r < found->count; ++r) EXPECT_EQ(below[0][static_cast<size_t>(r)], r);
   for (const FeatureNode& node : tree.nodes) {
     EXPECT_LE(node.children.size(), 5U);
-    if (node.feature < 0) EXPECT_GE(node.children.size(), 2U) << node.name;
+    if (node.feature < 0) { EXPECT_GE(node.children.size(), 2U) << node.name; }
   }
   EXPECT_EQ(tree.nodes[static_cast<size_t>(tree.leaves()[0])].name, "region 1 (top left)");
 }

@@ -148,7 +148,7 @@ TEST(ExplainPrompt, ValuesAddUpFromTheBareModelToTheAnswer) {
   std::vector<double> sums(document.nodes.size());
   for (size_t i = 1; i < sums.size(); ++i) sums[static_cast<size_t>(document.nodes[i].parent)] += document.local->values[i];
   for (size_t i = 0; i < sums.size(); ++i) {
-    if (!document.nodes[i].children.empty()) EXPECT_NEAR(sums[i], document.local->values[i], 1e-9);
+    if (!document.nodes[i].children.empty()) { EXPECT_NEAR(sums[i], document.local->values[i], 1e-9); }
   }
   EXPECT_FALSE(document.local->interactions.empty());
 }
