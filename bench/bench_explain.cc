@@ -2,6 +2,7 @@
 //   tree MODEL ROWS OUT                     values of a tree ensemble; ROWS and OUT hold f64 numbers
 //   interactions MODEL ROWS OUT
 //   interventional MODEL ROWS BACKGROUND OUT
+//   attribute MODEL FEATURES ROWS BACKGROUND ENGINE BUDGET SEED OUT     values of the features [rows, features] of any model, by an engine of explainer.h
 //   estimate TABLE BUDGET SEED OUT          Shapley values, then half widths of their intervals, of the game whose 2^n coalitions TABLE holds
 #include <CLI/CLI.hpp>
 #include <bit>
@@ -14,6 +15,8 @@
 #include "program.h"
 #include "base/files.h"
 #include "explain/estimate.h"
+#include "explain/explainer.h"
+#include "explain/scorers/open_model.h"
 #include "explain/tree_shap/tree_shap.h"
 
 namespace {
@@ -51,11 +54,39 @@ nlohmann::json estimate(std::istringstream& words) {
   return {{"seconds", seconds}, {"asked", result.asked}, {"exact", result.exact}};
 }
 
+nlohmann::json attribute(std::istringstream& words, int threads) {
+  std::string model_path, rows_path, background_path, engine, out_path;
+  explain::ExplainOptions options{.background = 1 << 20, .pairs = 0, .threads = threads};
+  size_t features = 0;
+  words >> model_path >> features >> rows_path >> background_path >> engine >> options.budget >> options.seed >> out_path;
+  std::vector<std::string> names;
+  explain::ScorerOptions scorer;
+  for (size_t j = 0; j < features; ++j) {
+    names.push_back(fmt::format("x{}", j));
+    scorer.features.push_back({.name = names.back()});
+  }
+  options.engine = sure(explain::engine_named(engine));
+  const auto rows = numbers(rows_path);
+  const auto explainer = sure(explain::Explainer::create(sure(explain::open_table_model(model_path, scorer)), explain::flat_tree(names), numbers(background_path), options));
+  std::vector<double> values;
+  int64_t asked = 0;
+  const auto begin = Clock::now();
+  for (size_t r = 0; r * features < rows.size(); ++r) {
+    const auto local = sure(explainer.explain(std::span(rows).subspan(r * features, features)));
+    values.insert(values.end(), local.values.begin() + 1, local.values.end());
+    asked += local.asked;
+  }
+  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  write(out_path, values);
+  return {{"seconds", seconds}, {"asked", asked}};
+}
+
 nlohmann::json run(const std::string& line, int threads) {
   std::istringstream words(line);
   std::string command, model_path, rows_path, background_path, out_path;
   words >> command;
   if (command == "estimate") return estimate(words);
+  if (command == "attribute") return attribute(words, threads);
   words >> model_path >> rows_path;
   if (command == "interventional") words >> background_path;
   words >> out_path;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/files.h"
@@ -63,5 +64,7 @@ constexpr int kMostPathFeatures = 64;  ///< different features from the root to 
 
 /// A model file: XGBoost's JSON or UBJSON (gbtree, dart), or LightGBM's text. Errors name the file and what is missing.
 [[nodiscard]] base::Result<TreeEnsemble> read_tree_ensemble(const base::fs::path& path);
+/// The same from memory; errors name no file.
+[[nodiscard]] base::Result<TreeEnsemble> parse_tree_ensemble(std::string_view content);
 
 }  // namespace deepseek::explain

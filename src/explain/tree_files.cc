@@ -341,16 +341,22 @@ Result<TreeEnsemble> read_lightgbm(std::string_view content) {
 
 }  // namespace
 
+Result<TreeEnsemble> parse_tree_ensemble(std::string_view content) {
+  Result<TreeEnsemble> model = [&]() -> Result<TreeEnsemble> {
+    if (content.starts_with("tree\n") || content.starts_with("tree\r\n")) return read_lightgbm(content);
+    if (content.starts_with("{")) return read_xgboost(content);
+    return base::refuse("this is neither XGBoost's JSON or UBJSON nor LightGBM's text; save an XGBoost model as .json or .ubj");
+  }();
+  if (!model) return model;
+  if (Status ok = check_ensemble(*model); !ok) return base::pass(ok);
+  return model;
+}
+
 Result<TreeEnsemble> read_tree_ensemble(const base::fs::path& path) {
   auto content = base::read_file(path, kLargestFile);
   if (!content) return base::pass(content);
-  Result<TreeEnsemble> model = [&]() -> Result<TreeEnsemble> {
-    if (content->starts_with("tree\n") || content->starts_with("tree\r\n")) return read_lightgbm(*content);
-    if (content->starts_with("{")) return read_xgboost(*content);
-    return base::refuse("this is neither XGBoost's JSON or UBJSON nor LightGBM's text; save an XGBoost model as .json or .ubj");
-  }();
+  auto model = parse_tree_ensemble(*content);
   if (!model) return base::within(path.string(), model.error());
-  if (Status ok = check_ensemble(*model); !ok) return base::within(path.string(), ok.error());
   return model;
 }
 

@@ -16,6 +16,7 @@ struct ScorerOptions {
   std::vector<FeatureText> features;  ///< the columns of the data: what a model reads that names no features of its own
   std::string target;                 ///< the column of the data that is no feature; "" where there is none
   base::fs::path schema;              ///< a file of schema_json() with the features, categories and classes of the model; "": none
+  std::vector<double> probe;          ///< a row of the data in the codes of `features`, which a model is tried with; empty: zeros and first categories
   double timeout = 60;                ///< seconds that a program or server may take for one batch
   int retries = 2;                    ///< after a failure of a program or server
   int64_t batch = 4096;               ///< rows that a program or server gets at a time
