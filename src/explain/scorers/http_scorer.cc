@@ -24,6 +24,8 @@ constexpr int kStopStep = 50;              // milliseconds between two looks at 
 
 struct CloseCurl {
   void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
+};
+struct CloseMulti {
   void operator()(CURLM* handle) const { curl_multi_cleanup(handle); }
 };
 struct FreeList {
@@ -173,7 +175,7 @@ class HttpClient {
   int retries_;
   std::function<bool()> stop_requested_;
   std::mutex one_at_a_time_;
-  std::unique_ptr<CURLM, CloseCurl> multi_;
+  std::unique_ptr<CURLM, CloseMulti> multi_;
   std::unique_ptr<CURL, CloseCurl> easy_;
   std::unique_ptr<curl_slist, FreeList> headers_;
   char error_[CURL_ERROR_SIZE] = "";

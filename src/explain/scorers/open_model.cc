@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "explain/scorers/kinds.h"
+#include "explain/training/train_table.h"
 
 namespace deepseek::explain {
 namespace {
@@ -51,10 +52,7 @@ bool holds_learner(const std::string& head) {
   return next != std::string::npos && head[next] == ':';
 }
 
-Result<TableModel> open_directory(const fs::path&) {
-  // return open_trained(path);  // training/train_table.h
-  return base::refuse("it is a directory; {}", kForms);
-}
+Result<TableModel> open_directory(const fs::path& path) { return open_trained(path); }
 
 Result<TableModel> open_file(const fs::path& path, const ScorerOptions& options, const KnownColumns& known) {
   std::string kind = path.extension().string();

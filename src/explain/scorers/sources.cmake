@@ -1,5 +1,5 @@
 set(DEEPSEEK_EXPLAIN_SCORERS scorers/columns.cc scorers/command_scorer.cc scorers/line_program.cc scorers/linear_scorer.cc scorers/open_model.cc scorers/score_memory.cc
-    scorers/torchscript_scorer.cc scorers/tree_scorer.cc scorers/wire.cc)
+    scorers/torchscript_scorer.cc scorers/tree_file_scorer.cc scorers/wire.cc)
 set(DEEPSEEK_EXPLAIN_SCORERS_LIBRARIES)
 if(DEEPSEEK_HUB)
   list(APPEND DEEPSEEK_EXPLAIN_SCORERS scorers/http_scorer.cc)
@@ -10,8 +10,6 @@ endif()
 if(DEEPSEEK_OPENCV)
   list(APPEND DEEPSEEK_EXPLAIN_SCORERS scorers/onnx_file.cc scorers/onnx_scorer.cc scorers/protobuf.cc)
   list(APPEND DEEPSEEK_EXPLAIN_SCORERS_LIBRARIES ${DEEPSEEK_OPENCV_LIBRARIES})
-  # OpenCV's headers do arithmetic between enumerations.
-  set_source_files_properties(scorers/onnx_scorer.cc PROPERTIES COMPILE_OPTIONS -Wno-deprecated-enum-enum-conversion)
 else()
   list(APPEND DEEPSEEK_EXPLAIN_SCORERS scorers/no_onnx.cc)
 endif()

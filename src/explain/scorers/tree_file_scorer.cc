@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "explain/scorers/kinds.h"
+#include "explain/tree_scorer.h"
 
 namespace deepseek::explain {
 namespace {
@@ -151,7 +152,7 @@ Result<TableModel> open_trees(const base::fs::path& path, const KnownColumns& kn
   if (!features) return base::pass(features);
   TableModel model{.kind = trees->kind, .features = std::move(*features), .outputs = output_names(known.schema, trees->base.size()), .target = known.schema.target, .link = trees->link};
   for (size_t j = 0; j < model.features.size(); ++j) trees->features[j] = model.features[j].name;
-  model.score = [trees](std::span<const double> rows) -> Result<std::vector<double>> { return raw_scores(*trees, rows); };
+  model.score = [scorer = std::make_shared<const TreeScorer>(trees)](std::span<const double> rows) -> Result<std::vector<double>> { return (*scorer)(rows); };
   model.trees = trees;
   return model;
 }
