@@ -129,7 +129,7 @@ TEST(ImageModel, OneThatTakesSingleImagesOnlyIsAskedSo) {
 TEST(ImageModel, TorchScript) {
   const Folder folder;
   torch::jit::Module module("means");
-  module.define("def forward(self, x):\n  if x.size(2) != 4:\n    raise RuntimeError('4 rows')\n  return x.mean(dim=[2, 3])\n");
+  module.define("def forward(self, x):\n  assert x.size(2) == 4, '4 rows'\n  return x.mean(dim=[2, 3])\n");
   module.save((folder / "model.pt").string());
   auto model = open_image_model(folder / "model.pt");
   ASSERT_TRUE(model) << model.error().message;

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <set>
+#include <utility>
 
 namespace deepseek::explain {
 namespace {
@@ -122,7 +124,7 @@ std::array<double, 3> mean_colour(const std::vector<float>& lab, const std::vect
   return mean;
 }
 
-// The part beside `pixels` whose colour is nearest; -1: there is none.
+// The part beside `pixels` whose colour is nearest. Of several parts each has a neighbour.
 int32_t nearest_neighbour(const std::vector<size_t>& pixels, int32_t own, const std::vector<int32_t>& part_of, Size size, const std::vector<std::array<double, 3>>& colours) {
   int32_t best = -1;
   double least = std::numeric_limits<double>::infinity();
@@ -141,26 +143,28 @@ int32_t nearest_neighbour(const std::vector<size_t>& pixels, int32_t own, const 
   return best;
 }
 
-// Scraps join a neighbour, the smallest first; what is left is numbered anew.
-int32_t connect(const std::vector<float>& lab, Size size, size_t smallest, std::vector<int32_t>& labels) {
+// Parts join a neighbour, the smallest first, until none is a scrap and there are no more than `most`; what is left is numbered anew.
+int32_t connect(const std::vector<float>& lab, Size size, size_t smallest, size_t most, std::vector<int32_t>& labels) {
   std::vector<int32_t> part_of;
   auto parts = connected_parts(labels, size, part_of);
   std::vector<std::array<double, 3>> colours;
-  for (const auto& pixels : parts) colours.push_back(mean_colour(lab, pixels));
-  std::vector<int32_t> order;
+  std::set<std::pair<size_t, int32_t>> by_size;
   for (size_t p = 0; p < parts.size(); ++p) {
-    if (parts[p].size() < smallest) order.push_back(static_cast<int32_t>(p));
+    colours.push_back(mean_colour(lab, parts[p]));
+    by_size.emplace(parts[p].size(), static_cast<int32_t>(p));
   }
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return parts[static_cast<size_t>(a)].size() < parts[static_cast<size_t>(b)].size(); });
-  for (const int32_t p : order) {
-    auto& pixels = parts[static_cast<size_t>(p)];
-    if (pixels.empty() || pixels.size() >= smallest) continue;  // grew by what joined it
-    const int32_t to = nearest_neighbour(pixels, p, part_of, size, colours);
-    if (to < 0) continue;
+  while (by_size.size() > 1 && (by_size.begin()->first < smallest || by_size.size() > most)) {
+    const int32_t p = by_size.begin()->second, to = nearest_neighbour(parts[static_cast<size_t>(p)], p, part_of, size, colours);
+    auto &pixels = parts[static_cast<size_t>(p)], &joined = parts[static_cast<size_t>(to)];
+    by_size.erase(by_size.begin());
+    by_size.erase({joined.size(), to});
+    auto &colour = colours[static_cast<size_t>(to)], &added = colours[static_cast<size_t>(p)];
+    const double share = static_cast<double>(pixels.size()) / static_cast<double>(pixels.size() + joined.size());
+    for (size_t c = 0; c < 3; ++c) colour[c] += share * (added[c] - colour[c]);
     for (const size_t i : pixels) part_of[i] = to;
-    auto& joined = parts[static_cast<size_t>(to)];
     joined.insert(joined.end(), pixels.begin(), pixels.end());
     pixels.clear();
+    by_size.emplace(joined.size(), to);
   }
   std::vector<int32_t> number(parts.size(), -1);
   int32_t count = 0;
@@ -209,7 +213,7 @@ Result<Superpixels> slic(const RgbImage& image, const SuperpixelOptions& o) {
     assign(lab, size, centres, side, o.compactness, found.labels);
     move_centres(lab, size, found.labels, centres);
   }
-  found.count = connect(lab, size, static_cast<size_t>(std::max(1.0, area / 4)), found.labels);
+  found.count = connect(lab, size, static_cast<size_t>(std::max(1.0, area / 4)), centres.size(), found.labels);
   return found;
 }
 

@@ -16,7 +16,7 @@ struct RgbImage {
 };
 
 struct SuperpixelOptions {
-  int64_t regions = 64;     ///< about as many are found
+  int64_t regions = 64;     ///< about as many are found; never more than a grid of squares that comes nearest to it
   double compactness = 10;  ///< m of the paper: the higher, the rounder
   int iterations = 10;
 };
@@ -27,8 +27,8 @@ struct Superpixels {
   std::vector<int32_t> labels;  ///< [height, width], 0 to count - 1 in the order of the regions' first pixels; each region is connected (by sides)
 };
 
-/// SLIC (Achanta et al. 2012, "SLIC superpixels compared to state-of-the-art superpixel methods") on CIELAB colours; scraps smaller than a quarter of a region join the neighbour of
-/// the nearest colour. Refuses an empty image, an image whose pixels are not as many as its size says, and fewer than one region.
+/// SLIC (Achanta et al. 2012, "SLIC superpixels compared to state-of-the-art superpixel methods") on CIELAB colours; then scraps smaller than a quarter of a region join the
+/// neighbour of the nearest colour, and so do the smallest regions while there are more than were begun with. Refuses an empty image, an image whose pixels are not as many as its size says, and fewer than one region.
 [[nodiscard]] base::Result<Superpixels> slic(const RgbImage& image, const SuperpixelOptions& options = {});
 
 /// The regions as features. Neighbours are merged where that adds least to the squared distances of colours from their region's mean (Ward 1963, on the region adjacency graph);
