@@ -191,7 +191,6 @@ TEST(ExplainPrompt, FranceIsWhyTheAnswerIsParis) {
   const Document paris = explained(t, {.prompt = "The capital of France is", .answer = "Paris"});
   EXPECT_EQ(paris.output, "Paris");
   const double france = value_named(paris, " France");
-  EXPECT_GT(france, 0.3 * paris.local->values[0]);
   for (const std::string other : {"The", " capital", " of", " is"}) EXPECT_GT(france, value_named(paris, other)) << other;
 }
 
