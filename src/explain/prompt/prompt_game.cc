@@ -164,7 +164,7 @@ Result<PromptAndAnswer> find_answer(engine::LanguageModel& model, const models::
   engine::GenerateOptions generate{.max_new_tokens = most, .sampling = {.temperature = 0}, .eos_ids = text.generation.eos_ids};
   generate.stop_requested = options.stop_requested;
   bool has_text = false, line_ended = false;
-  if (!options.chat) {
+  if (!options.chat || !text.chat_template) {
     generate.on_text = [&](std::string_view piece) {
       for (const char c : piece) {
         line_ended = line_ended || (has_text && c == '\n');
