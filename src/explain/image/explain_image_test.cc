@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <torch/script.h>
 
+#include "base/random.h"
 #include "explain/image/image_file.h"
 #include "explain/report/document.h"
 #include "explain/report/text_report.h"
@@ -323,6 +324,22 @@ TEST(ImageModel, Onnx) {
   for (size_t size = 0; size < whole.size(); size += 7) {
     write(folder / "cut.onnx", whole.substr(0, size));
     if (auto cut = open_image_model(folder / "cut.onnx"); !cut) { EXPECT_THAT(cut.error().message, Not(HasSubstr("\n"))); }
+  }
+}
+
+// Broken shapes make OpenCV divide by 0.
+TEST(ImageModel, BrokenOnnxFilesEndNothing) {
+  const Folder folder;
+  const std::string whole = linear_onnx(std::vector<float>(24, 1), 12);
+  base::SplitMix64 draw{7};
+  for (int i = 0; i < 60; ++i) {
+    std::string bytes = whole;
+    for (uint64_t k = 0, most = 1 + draw() % 3; k < most; ++k) bytes[draw() % bytes.size()] = static_cast<char>(draw());
+    write(folder / "broken.onnx", bytes);
+    auto model = open_image_model(folder / "broken.onnx", 1);
+    const std::string error = model ? "" : model.error().message;
+    EXPECT_THAT(error, Not(HasSubstr("\n")));
+    if (model) static_cast<void>(model->classify(std::vector<float>(24, 1), 2, 3, 2, 2).has_value());
   }
 }
 

@@ -5,6 +5,12 @@
 #include <memory>
 
 #ifdef DEEPSEEK_HAVE_OPENCV
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
 #include <opencv2/core/utils/logger.hpp>
 #include <opencv2/dnn.hpp>
 #endif
@@ -24,20 +30,50 @@ std::string short_message(const cv::Exception& error) {
   return text.substr(0, kMost);
 }
 
+// OpenCV's dnn module trusts what a file says of shapes and may divide by 0 or leave an array: what a file does is tried in a child process first. False: that died.
+bool survives(const std::function<void()>& attempt) {
+  constexpr unsigned kLongestTrial = 120;  // seconds
+  const pid_t child = ::fork();
+  if (child < 0) return true;  // no process can be had to try it in
+  if (child == 0) {
+    const rlimit none{};
+    ::setrlimit(RLIMIT_CORE, &none);
+    for (const int signal : {SIGSEGV, SIGFPE, SIGABRT, SIGBUS, SIGILL, SIGALRM}) ::signal(signal, SIG_DFL);
+    ::alarm(kLongestTrial);
+    cv::setNumThreads(1);  // the threads of the parent are not here
+    try {
+      attempt();
+    } catch (...) {  // the parent sees the same
+    }
+    ::_exit(0);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return !WIFSIGNALED(status);
+}
+
+cv::Mat scores_of(cv::dnn::Net& net, const std::vector<float>& batch, int64_t n, int64_t c, int64_t h, int64_t w) {
+  const int sizes[] = {static_cast<int>(n), static_cast<int>(c), static_cast<int>(h), static_cast<int>(w)};
+  net.setInput(cv::Mat(4, sizes, CV_32F, const_cast<float*>(batch.data())));  // NOLINT: cv::Mat has no view of what is const
+  return net.forward();
+}
+
 Result<ImageClassifier> open_onnx(const base::fs::path& path) {
   auto bytes = base::read_file(path);
   if (!bytes) return base::pass(bytes);
   cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);  // what fails is said by the error
+  if (!survives([&] { cv::dnn::readNetFromONNX(bytes->data(), bytes->size()); })) return base::fail("{} is a broken ONNX model: OpenCV dies of it", path.string());
   try {
     auto net = std::make_shared<cv::dnn::Net>(cv::dnn::readNetFromONNX(bytes->data(), bytes->size()));
     if (net->empty()) return base::fail("{} is no ONNX model", path.string());
     net->setPreferableBackend(cv::dnn::DNN_BACKEND_OPENCV);
     net->setPreferableTarget(cv::dnn::DNN_TARGET_CPU);
-    return ImageClassifier([net, name = path.string()](const std::vector<float>& batch, int64_t n, int64_t c, int64_t h, int64_t w) -> Result<std::vector<double>> {
+    return ImageClassifier([net, tried = std::make_shared<bool>(false), name = path.string()](const std::vector<float>& batch, int64_t n, int64_t c, int64_t h, int64_t w) -> Result<std::vector<double>> {
+      if (!*tried && !survives([&] { scores_of(*net, batch, n, c, h, w); })) return base::fail("{} is a broken ONNX model: OpenCV dies of it", name);
+      *tried = true;
       try {
-        const int sizes[] = {static_cast<int>(n), static_cast<int>(c), static_cast<int>(h), static_cast<int>(w)};
-        net->setInput(cv::Mat(4, sizes, CV_32F, const_cast<float*>(batch.data())));  // NOLINT: cv::Mat has no view of what is const
-        cv::Mat out = net->forward();
+        cv::Mat out = scores_of(*net, batch, n, c, h, w);
         if (out.type() != CV_32F || !out.isContinuous()) return base::fail("{}: the model's first output is no tensor of f32", name);
         const auto* scores = out.ptr<float>();
         return std::vector<double>(scores, scores + out.total());

@@ -21,6 +21,7 @@ struct ImageModel {
 
 /// A .onnx file by OpenCV's dnn module (where this build has it), or a .pt or .pth file that torch.jit.save() wrote. The model takes [n, c, h, w] f32 and gives [n, outputs] or
 /// [n, outputs, 1, 1]; one that takes a single image at a time is asked so. threads: 0: all. Errors name the file; the model's own come with each call, as one line.
+/// A .onnx file of which OpenCV dies is found out in a child process, when it is opened and at its first call.
 [[nodiscard]] base::Result<ImageModel> open_image_model(const base::fs::path& path, int threads = 0);
 
 /// The TorchScript part of it.
