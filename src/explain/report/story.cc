@@ -46,6 +46,8 @@ std::string Teller::subject() const {
 std::string Teller::base_name() const {
   if (document.worth == "path dependent") return say("the average over the training rows in the trees", "训练样本在树中的平均值");
   if (document.worth == "baseline") return say("the score of the baseline", "基线的得分");
+  if (document.worth == "taken out" || document.worth == "filled") return say("the score without the prompt", "没有提示时的得分");
+  if (document.worth == "blurred" || document.worth == "mean colour") return say("the score with all regions hidden", "所有区域都被遮盖时的得分");
   return say("the average over the background", "背景数据集的平均值");
 }
 

@@ -18,7 +18,7 @@ struct Origin {
   std::string units = "score";      ///< of every value: "log-odds", "probability", "score", "log-probability", "log"
   std::string data, target;
   int64_t data_rows = -1, background_rows = -1;
-  std::string engine, worth;        ///< for people; worth: "marginal", "path dependent", "conditional", "baseline"
+  std::string engine, worth;        ///< for people; worth: "marginal", "path dependent", "conditional", "baseline", "taken out", "filled", "blurred", "mean colour"
   std::string values = "Shapley";   ///< or "Winter"
   std::string interactions;         ///< "SII", "Faith-SHAP"
   double confidence = 0.95;

@@ -1,0 +1,7 @@
+deepseek_test(explain image/superpixels_test)
+deepseek_test(explain image/explain_image_test)
+if(DEEPSEEK_TESTS AND DEEPSEEK_OPENCV_LIBRARIES)
+  target_compile_definitions(explain_explain_image_test PRIVATE DEEPSEEK_HAVE_OPENCV)
+  target_include_directories(explain_explain_image_test SYSTEM PRIVATE ${DEEPSEEK_OPENCV_INCLUDE})
+  target_link_libraries(explain_explain_image_test PRIVATE ${DEEPSEEK_OPENCV_LIBRARIES})
+endif()
