@@ -23,8 +23,8 @@ struct PlanOptions {
   std::optional<double> found;        ///< share of the model in question; only noted in the plan
   const ProxyReport* proxies = nullptr;  ///< only noted in the plan
   TrainTableOptions training;         ///< of the models that are compared; without weights and sources
-  int64_t explained = 500;            ///< held-out rows that the share is taken over
-  int64_t background = 100;
+  int64_t explained = 300;            ///< held-out rows that the share is taken over
+  int64_t background = 50;
   std::function<void(const std::string&)> on_trial;  ///< for the log: "strength 1: reliance 0.11 instead of 0.21, accuracy 0.861 instead of 0.868"
 };
 
