@@ -4,27 +4,15 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/signals.h"
-#include "cli/command.h"
+#include "cli/explain_arguments.h"
 #include "explain/report/page.h"
 #include "explain/report/text_report.h"
-#include "explain/table_explanation.h"
-#include "explain/training/train_table.h"
 
 namespace deepseek::cli {
 namespace {
 
 using base::Status;
 using Json = nlohmann::ordered_json;
-
-struct Arguments {
-  explain::TableRequest request;
-  std::string data, background_data, groups, schema, resume, columns, worth = "marginal", engine = "auto", index = "SII";
-  int64_t sample = -1, rows = -1;
-  std::string output, html, language = "en";
-  bool train = false;
-  std::string learner = "trees";
-  explain::TrainTableOptions training;
-};
 
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> parts;
@@ -38,22 +26,7 @@ std::vector<std::string> split(const std::string& text) {
   return parts;
 }
 
-// The page, the file and the screen get the same document.
-Status hand_out(const Json& document, const Arguments& a, const Context& context) {
-  if (!a.html.empty()) {
-    auto page = explain::html_page(document, a.language);
-    if (!page) return base::pass(page);
-    if (auto written = base::write_file_atomically(a.html, *page); !written) return written;
-  }
-  if (!a.output.empty()) {
-    if (auto written = base::write_file_atomically(a.output, document.dump(2) + "\n"); !written) return written;
-  }
-  context.print(context.json ? document.dump() + "\n" : explain::text_report(document, a.language));
-  if (!context.quiet && !a.html.empty()) base::log_info(a.html + " is the page");
-  return {};
-}
-
-Status check(const Arguments& a) {
+Status check(const ExplainArguments& a) {
   if (a.language != "en" && a.language != "zh") return base::refuse("there is no language '{}'; there are en and zh", a.language);
   if (!a.html.empty() && !explain::has_page()) return base::refuse("this build carries no page (it was made without npm); leave --html away");
   if (a.sample != -1 && a.rows != -1) return base::refuse("--sample explains one row and --rows many; give one of them");
@@ -62,7 +35,7 @@ Status check(const Arguments& a) {
   return {};
 }
 
-Status take_options(Arguments& a, const Context& context) {
+Status take_options(ExplainArguments& a, const Context& context) {
   auto& r = a.request;
   r.data = a.data;
   r.background_data = a.background_data;
@@ -83,7 +56,7 @@ Status take_options(Arguments& a, const Context& context) {
   return {};
 }
 
-Status explain_rows(explain::TableExplanation& table, Arguments& a, const Context& context) {
+Status explain_rows(explain::TableExplanation& table, ExplainArguments& a, const Context& context) {
   const int64_t most = a.rows == 0 ? table.rows() : a.rows > 0 ? a.rows : table.usual_rows();
   const int64_t total = std::min(most, table.rows());
   std::unique_ptr<base::Progress> bar;
@@ -97,7 +70,7 @@ Status explain_rows(explain::TableExplanation& table, Arguments& a, const Contex
   return {};
 }
 
-Status explain_table(Arguments& a, const Context& context) {
+Status explain_table(ExplainArguments& a, const Context& context) {
   if (a.request.model.empty()) return base::refuse("--model is missing: a model file, a directory of --train, command:PROGRAM or http://...");
   if (a.data.empty()) return base::refuse("--data is missing: a CSV file with the rows to explain");
   auto table = explain::TableExplanation::open(a.request);
@@ -108,44 +81,18 @@ Status explain_table(Arguments& a, const Context& context) {
   return hand_out(*document, a, context);
 }
 
-Status train(Arguments& a, const Context& context) {
-  if (a.data.empty() || a.request.target.empty() || a.output.empty()) return base::refuse("--train needs --data, --target (the column to foretell) and --output (a directory for the model)");
-  if (a.learner != "trees" && a.learner != "net") return base::refuse("there is no learner '{}'; there are trees and net", a.learner);
-  auto table = formats::read_table(a.data, a.request.columns);
-  if (!table) return base::pass(table);
-  explain::TrainTableOptions o = a.training;
-  o.learner = a.learner == "net" ? explain::Learner::kNet : explain::Learner::kTrees;
-  o.seed = a.request.options.seed;
-  o.threads = context.threads;
-  o.stop_requested = [] { return base::interrupted(); };
-  std::unique_ptr<base::Progress> bar;
-  if (!context.quiet) {
-    o.on_progress = [&](int64_t round, int64_t rounds, double loss) {
-      if (!bar) bar = std::make_unique<base::Progress>("training", static_cast<uint64_t>(rounds), "round");
-      bar->update(static_cast<uint64_t>(round), fmt::format("loss {:.4f}", loss));
-    };
-  }
-  auto report = explain::train_table(*table, a.request.target, a.output, o);
-  bar.reset();
-  if (!report) return base::pass(report);
-  if (context.json) {
-    context.print(Json{{"model", a.output}, {"report", *report}}.dump() + "\n");
-    return {};
-  }
-  std::string text;
-  for (const auto& [name, value] : report->items()) text += fmt::format("{:<12} {}\n", name, value.is_string() ? value.get<std::string>() : value.dump());
-  context.print(text);
-  if (!context.quiet) base::log_info(fmt::format("explain it: deepseek-cli explain --model {} --data {}", a.output, a.data));
-  return {};
-}
-
-Status explain_command_work(Arguments& a, const Context& context) {
+Status explain_command_work(ExplainArguments& a, const Context& context) {
   if (auto ok = check(a); !ok) return ok;
   if (auto ok = take_options(a, context); !ok) return ok;
-  return a.train ? train(a, context) : explain_table(a, context);
+  const int modes = static_cast<int>(a.train) + static_cast<int>(a.find_reliance) + static_cast<int>(!a.prompt.prompt.empty()) + static_cast<int>(!a.image.empty());
+  if (modes > 1) return base::refuse("--train, --find_reliance, --prompt and --image are different work; give one of them");
+  if (a.train) return explain_training(a, context);
+  if (a.find_reliance) return explain_reliance(a, context);
+  if (!a.prompt.prompt.empty()) return explain_prompt(a, context);
+  return a.image.empty() ? explain_table(a, context) : explain_image(a, context);
 }
 
-void add_model_options(CLI::App& app, Arguments& a) {
+void add_model_options(CLI::App& app, ExplainArguments& a) {
   auto& r = a.request;
   app.add_option("--model", r.model, "trees (XGBoost .json .ubj, LightGBM .txt), .onnx, TorchScript .pt, linear .json, a directory of --train, command:PROGRAM, http://...");
   app.add_option("--data", a.data, "CSV or TSV: the rows to explain");
@@ -160,7 +107,7 @@ void add_model_options(CLI::App& app, Arguments& a) {
   app.add_option("--resume", a.resume, "file that keeps the model's scores: a run that was cut short goes on");
 }
 
-void add_method_options(CLI::App& app, Arguments& a) {
+void add_method_options(CLI::App& app, ExplainArguments& a) {
   auto& o = a.request.options;
   app.add_option("--sample", a.sample, "row of the data to explain; 0 is the first [all]");
   app.add_option("--rows", a.rows, "how many rows, drawn by the seed; 0: all [500, or 50 where each takes many model calls]");
@@ -181,18 +128,30 @@ void add_method_options(CLI::App& app, Arguments& a) {
 
 }  // namespace
 
+Status hand_out(const Json& document, const ExplainArguments& a, const Context& context) {
+  if (!a.html.empty()) {
+    auto page = explain::html_page(document, a.language);
+    if (!page) return base::pass(page);
+    if (auto written = base::write_file_atomically(a.html, *page); !written) return written;
+  }
+  if (!a.output.empty()) {
+    if (auto written = base::write_file_atomically(a.output, document.dump(2) + "\n"); !written) return written;
+  }
+  context.print(context.json ? document.dump() + "\n" : explain::text_report(document, a.language));
+  if (!context.quiet && !a.html.empty()) base::log_info("the page: " + a.html);
+  return {};
+}
+
 Command explain_command() {
   return {kExplain, [](CLI::App& app, const Context& context) {
-            auto a = std::make_shared<Arguments>();
+            auto a = std::make_shared<ExplainArguments>();
             add_model_options(app, *a);
             add_method_options(app, *a);
             app.add_option("--output", a->output, "file for the report as JSON; of --train: directory for the model");
             app.add_option("--html", a->html, "file for the report as a page");
             app.add_option("--language", a->language, "en or zh")->capture_default_str();
-            app.add_flag("--train", a->train, "train a model on the data");
-            app.add_option("--learner", a->learner, "of --train: trees or net")->capture_default_str();
-            app.add_option("--held_out", a->training.held_out, "of --train: share of the rows that only judge")->capture_default_str();
-            app.add_option("--rounds", a->training.rounds, "of --train: trees or epochs at most");
+            add_training_options(app, *a);
+            add_media_options(app, *a);
             return std::function<Status()>([a, &context] { return explain_command_work(*a, context); });
           },
           true};

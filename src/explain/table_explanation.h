@@ -43,6 +43,7 @@ class TableExplanation {
   [[nodiscard]] int64_t rows() const { return static_cast<int64_t>(rows_.size()) / explainer_->tree().feature_count(); }
   [[nodiscard]] const Explainer& explainer() const { return *explainer_; }
   [[nodiscard]] const formats::Table& table() const { return table_; }
+  [[nodiscard]] const std::string& target() const { return target_; }
   /// What a reader must know: columns and categories that were read otherwise than they are written.
   [[nodiscard]] const std::vector<std::string>& notes() const { return origin_.notes; }
   /// 500 where rows are cheap, 50 where each is sampled.
