@@ -83,7 +83,7 @@ class Explain(Case):
         self.assertAlmostEqual(local["values"][0], local["score"] - document["base"], places=9)
         self.sums(document, local["values"])
         self.assertAlmostEqual(local["prediction"], 1 / (1 + math.exp(-local["score"])), places=9)
-        self.assertEqual(local["inputs"]["occupation"], list(csv.reader(open(CREDIT)))[4][2])
+        self.assertEqual(local["inputs"]["occupation"], CREDIT.read_text().splitlines()[4].split(",")[2])
         self.assertIn(local["actual"], ("yes", "no"))
         self.assertTrue(document["method"]["exact"])
         self.assertEqual(document["method"]["values"], "Winter")
@@ -168,7 +168,7 @@ class Explain(Case):
     def test_broken_programs(self):
         ask = ["--target", "repaid", "--sample", 0, "--budget", 64, "--retries", 0, "--background", 10]
         self.refused(explained("--model", self.command("hangs:1"), "--timeout", 1, *ask), "1 s", 1)
-        self.refused(explained("--model", self.command("nan:1"), *ask), "no finite", 1)
+        self.refused(explained("--model", self.command("nan:1"), *ask), "a finite number", 1)
         self.refused(explained("--model", "command:false", *ask), "false", 1)
         self.refused(explained("--model", "command:/nonexistent/scorer", *ask), "scorer", 1)
         self.refused(explained("--model", "http://127.0.0.1:9/score", *ask), "127.0.0.1", 1)
@@ -189,7 +189,7 @@ class Explain(Case):
         self.refused(explained(*ask, "--background", "0"), "background")
         self.refused(explained(*ask, "--sample", 1, "--rows", 3), "--rows")
         self.refused(explained(*ask, "--groups", self.folder / "none.yaml"), "none.yaml", 1)
-        self.refused(explained("--model", self.folder / "none", "--sample", 1), "none", 1)
+        self.refused(explained("--model", self.folder / "none", "--sample", 1), "no such file")
         self.refused(explained(*ask, "--sample", 1, "--html", "/nonexistent/why.html"), "/nonexistent", 1)
         self.refused(explained("--train", "--target", "repaid"), "--output")
         self.refused(explained("--train", "--target", "repaid", "--learner", "oak", "--output", self.folder / "m"), "oak")
@@ -208,7 +208,7 @@ class Explain(Case):
         self.assertEqual(hybrid["tree"][1]["name"], "work")
 
     def changed(self, change, name="changed.csv"):
-        rows = list(csv.DictReader(open(CREDIT)))
+        rows = list(csv.DictReader(CREDIT.read_text().splitlines()))
         for i, row in enumerate(rows):
             change(i, row)
         file = self.folder / name
