@@ -9,7 +9,7 @@
 namespace deepseek::explain {
 namespace {
 
-constexpr int kNarrowestBar = 12, kWidestBar = 48, kLongestName = 32, kLongestInput = 18, kLongestAfter = 44, kShortestAfter = 12;
+constexpr int kNarrowestBar = 12, kWidestBar = 48, kLongestName = 36, kLongestInput = 18, kLongestAfter = 44, kShortestAfter = 12;
 constexpr size_t kInteractions = 8;
 
 struct Line {
@@ -75,7 +75,7 @@ class TreeLines {
     const Document& document = teller_.document;
     Line line{.value = values_[node], .half_width = half_widths_[node]};
     line.name = std::string(2 * std::min(depth, 8), ' ') + harmless(document.nodes[node].name);
-    if (of_sample_) line.input = input_text(document.local->inputs[node]);
+    if (of_sample_) line.input = teller_.input(node);
     line.figure = of_sample_ ? teller_.figures.with_bar(line.value, line.half_width) : teller_.mean_figures.with_bar(line.value, line.half_width);
     if (!of_sample_ && line.figure.starts_with('+')) line.figure.erase(0, 1);
     if (!of_sample_) line.after = document.nodes[node].feature >= 0 ? teller_.direction(node) : "";
@@ -250,8 +250,7 @@ std::string rows_part(const Teller& teller, const TextReportOptions& options) {
   const Words& say = teller.say;
   const ShownRows& rows = *teller.document.global;
   const TreeLines tree(teller, false, static_cast<size_t>(std::max(1, options.features)));
-  std::string text = heading(say("Over all {} rows: mean absolute value ({})", "全部 {} 行：平均绝对归因值（{}）",
-      base::with_commas(static_cast<uint64_t>(std::max<int64_t>(0, rows.rows))), say.term(teller.document.units)), options.width);
+  std::string text = heading(say("Over {}: mean absolute value ({})", "{}：平均绝对归因值（{}）", teller.rows_explained(), say.term(teller.document.units)), options.width);
   text += table(tree.lines, options.width) + legend(teller, rows.half_widths, tree.unsure, options.width);
   return text + interactions(teller, false, options.width) + paragraph(say, teller.row_sentences(), options.width);
 }
