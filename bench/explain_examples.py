@@ -86,13 +86,9 @@ def shown(number):
     return f"{number:.4g}" if number != int(number) else str(int(number))
 
 
-def clinical_table(place):
+def clinical_rows():
     """One row a person of whom it is known whether they lived ten years. Years are negative where the survey lost sight of them."""
-    columns = [name for _, name, _ in CLINICAL]
-    kept = 0
-    with open(DATA / "nhanes_x.csv") as people, open(DATA / "nhanes_y.csv") as survival, open(place, "w", newline="") as out:
-        table = csv.writer(out)
-        table.writerow([*columns, CLINICAL_TARGET])
+    with open(DATA / "nhanes_x.csv") as people, open(DATA / "nhanes_y.csv") as survival:
         for person, outcome in zip(csv.DictReader(people), csv.DictReader(survival)):
             years = float(outcome["y"])
             if -YEARS < years < 0:
@@ -104,15 +100,17 @@ def clinical_table(place):
                     row.append("")
                 else:
                     row.append(TEXTS[source][int(value)] if source in TEXTS else shown(value / 10 if source in TEN_TIMES else value))
-            table.writerow([*row, "yes" if 0 < years <= YEARS else "no"])
-            kept += 1
-    return kept
+            yield [*row, "yes" if 0 < years <= YEARS else "no"]
 
 
-def extremes(document):
-    """Rows of the report at 5% and 95% of the scores: neither is the odd one out."""
-    by_score = sorted((point["values"][0], point["sample"]) for point in document["global"]["points"])
-    return by_score[len(by_score) // 20][1], by_score[-1 - len(by_score) // 20][1]
+def write_table(place, rows):
+    with open(place, "w", newline="") as out:
+        csv.writer(out).writerows([[*(name for _, name, _ in CLINICAL), CLINICAL_TARGET], *rows])
+
+
+def by_score(document):
+    """(score, row) of a report of many rows, lowest first."""
+    return sorted((document["base"] + point["values"][0], point["sample"]) for point in document["global"]["points"])
 
 
 def pages(command, name, *arguments):
@@ -122,11 +120,16 @@ def pages(command, name, *arguments):
 
 def clinical(command):
     folder = command.folder
-    print(f"{clinical_table(folder / 'survival.csv'):,} people")
+    people = list(clinical_rows())
+    patients = people[::5]  # whom the model never sees
+    write_table(folder / "patients.csv", patients)
+    write_table(folder / "survival.csv", [person for i, person in enumerate(people) if i % 5 != 0])
+    print(f"{len(people):,} people, {len(patients):,} of them set apart")
     (folder / "clinical.yaml").write_text(CLINICAL_GROUPS)
     command.says("--train", "--data", "survival.csv", "--target", CLINICAL_TARGET, "--output", "survival-model")
-    ask = ["--model", "survival-model", "--data", "survival.csv", "--groups", "clinical.yaml"]
-    low, high = extremes(command.json(*ask))
+    ask = ["--model", "survival-model", "--data", "patients.csv", "--background_data", "survival.csv", "--groups", "clinical.yaml"]
+    scores = by_score(command.json(*ask))
+    low, high = scores[len(scores) // 20][1], scores[-1 - len(scores) // 20][1]  # at 5% and 95%: not the oddest ones
     pages(command, "high_risk", *ask, "--sample", high)
     pages(command, "low_risk", *ask, "--sample", low)
     pages(command, "all_people", *ask)
@@ -139,7 +142,7 @@ def credit(command):
     data = ["--data", DATA / "adult.csv", "--columns", CREDIT_COLUMNS]
     command.says("--train", *data, "--target", "income", "--output", "income-model")
     ask = ["--model", "income-model", *data, "--groups", "credit.yaml"]
-    declined, _ = extremes(command.json(*ask))
+    declined = [row for score, row in by_score(command.json(*ask)) if score < 0][-1]  # by the least
     pages(command, "all_applicants", *ask)
     pages(command, "declined", *ask, "--sample", declined)
     command.says("--find_reliance", "--model", "income-model", *data, "--expect", "expect.yaml", "--plan", "plan.json")

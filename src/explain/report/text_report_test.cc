@@ -64,7 +64,7 @@ TEST(TextReport, SaysTheConclusionWithItsConfidence) {
   EXPECT_THAT(text, HasSubstr("loan = repaid: 55.2%\n"));
   // 1 / (1 + exp(0.2)) = 0.4502
   EXPECT_THAT(text_report(loan(), "en", {.width = 200}), HasSubstr("log-odds 0.210; the average over 100 background rows is -0.200, which is 45.0%."));
-  EXPECT_THAT(text, HasSubstr("The model puts “loan = repaid” at 55.2%, above the\n45.0% of the base value, the average over 100 background rows."));
+  EXPECT_THAT(text, HasSubstr("The model puts “loan = repaid” at 55.2%, above the 45.0% of the base value, the\naverage over 100 background rows."));
 }
 
 TEST(TextReport, FiguresOfAGroupAreTheSumsOfItsMembers) {
