@@ -108,6 +108,7 @@ TEST(Text, SuggestsOnlyWhatMayBeMeant) {
   EXPECT_EQ(nearest("deepseek7b", names), "deepseek-7b");
   EXPECT_EQ(nearest("mistral", names), "");
   EXPECT_EQ(nearest("x", {}), "");
+  EXPECT_EQ(nearest("fr", {"en", "zh"}), "");
 }
 
 TEST(Text, AmountsAsPeopleReadThem) {

@@ -59,7 +59,7 @@ size_t sequence_length(std::string_view text, size_t at, size_t& bad) {
 }  // namespace
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
-  size_t best = std::max<size_t>(2, word.size() / 3) + 1;
+  size_t best = std::min(std::max<size_t>(2, word.size() / 3) + 1, word.size());  // a word that shares no letter is not near
   std::string found;
   for (const auto& candidate : candidates) {
     const size_t distance = edit_distance(word, candidate);

@@ -29,9 +29,31 @@ std::vector<std::string> split(const std::string& text) {
 Status check(const ExplainArguments& a) {
   if (a.language != "en" && a.language != "zh") return base::refuse("there is no language '{}'; there are en and zh", a.language);
   if (!a.html.empty() && !explain::has_page()) return base::refuse("this build carries no page (it was made without npm); leave --html away");
-  if (a.sample != -1 && a.rows != -1) return base::refuse("--sample explains one row and --rows many; give one of them");
+  if (a.sample && a.rows) return base::refuse("--sample explains one row and --rows many; give one of them");
   if (a.index != "SII" && a.index != "k-SII" && a.index != "Faith-SHAP") return base::refuse("there is no index '{}'; there are SII, k-SII and Faith-SHAP", a.index);
-  if (a.rows < -1) return base::refuse("--rows is {}; use 1 or more, or 0 for all", a.rows);
+  if (a.rows && *a.rows < 0) return base::refuse("--rows is {}; use 1 or more, or 0 for all", *a.rows);
+  return {};
+}
+
+// Options that would do nothing beside, or without, another are refused: who gave them expects something of them.
+Status check_companions(const CLI::App& app) {
+  const auto given = [&](const std::string& name) { return app.get_option(name)->count() > 0; };
+  const std::pair<const char*, std::vector<const char*>> of[] = {
+      {"--train", {"--learner", "--held_out", "--rounds", "--augment"}},
+      {"--find_reliance", {"--expect", "--reference", "--feature", "--plan"}},
+      {"--plan", {"--target_reliance", "--most_accuracy_lost"}},
+      {"--prompt", {"--answer", "--chat", "--system", "--filler"}},
+      {"--image", {"--size", "--channels", "--mean", "--std", "--classes", "--regions", "--hidden_as", "--overlay"}},
+  };
+  for (const auto& [owner, options] : of) {
+    for (const char* option : options) {
+      const bool of_plan = owner == std::string_view("--train") && option != std::string_view("--augment") && given("--plan");  // a plan trains too
+      if (given(option) && !given(owner) && !of_plan) return base::refuse("{} belongs to {}, which was not given", option, owner);
+    }
+  }
+  for (const char* option : {"--model", "--sample", "--rows", "--groups", "--tree", "--html"}) {
+    if (given("--train") && !given("--find_reliance") && given(option)) return base::refuse("--train makes a model and explains nothing: leave {} away and give it to the explanation that follows", option);
+  }
   return {};
 }
 
@@ -57,7 +79,7 @@ Status take_options(ExplainArguments& a, const Context& context) {
 }
 
 Status explain_rows(explain::TableExplanation& table, ExplainArguments& a, const Context& context) {
-  const int64_t most = a.rows == 0 ? table.rows() : a.rows > 0 ? a.rows : table.usual_rows();
+  const int64_t most = rows_wanted(table, a);
   const int64_t total = std::min(most, table.rows());
   std::unique_ptr<base::Progress> bar;
   if (!context.quiet) bar = std::make_unique<base::Progress>("explaining", static_cast<uint64_t>(total), "row");
@@ -75,8 +97,8 @@ Status explain_table(ExplainArguments& a, const Context& context) {
   if (a.data.empty()) return base::refuse("--data is missing: a CSV file with the rows to explain");
   auto table = explain::TableExplanation::open(a.request);
   if (!table) return base::pass(table);
-  if (a.sample == -1) return explain_rows(*table, a, context);
-  auto document = table->explain_sample(a.sample);
+  if (!a.sample) return explain_rows(*table, a, context);
+  auto document = table->explain_sample(*a.sample);
   if (!document) return base::pass(document);
   return hand_out(*document, a, context);
 }
@@ -128,6 +150,8 @@ void add_method_options(CLI::App& app, ExplainArguments& a) {
 
 }  // namespace
 
+int64_t rows_wanted(const explain::TableExplanation& table, const ExplainArguments& a) { return !a.rows ? table.usual_rows() : *a.rows == 0 ? table.rows() : *a.rows; }
+
 Status hand_out(const Json& document, const ExplainArguments& a, const Context& context) {
   if (!a.html.empty()) {
     auto page = explain::html_page(document, a.language);
@@ -152,7 +176,10 @@ Command explain_command() {
             app.add_option("--language", a->language, "en or zh")->capture_default_str();
             add_training_options(app, *a);
             add_media_options(app, *a);
-            return std::function<Status()>([a, &context] { return explain_command_work(*a, context); });
+            return std::function<Status()>([a, &app, &context] {
+              if (auto ok = check_companions(app); !ok) return ok;
+              return explain_command_work(*a, context);
+            });
           },
           true};
 }

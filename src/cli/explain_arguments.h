@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,7 @@ namespace deepseek::cli {
 struct ExplainArguments {
   explain::TableRequest request;
   std::string data, background_data, groups, schema, resume, columns, worth = "marginal", engine = "auto", index = "SII";
-  int64_t sample = -1, rows = -1;
+  std::optional<int64_t> sample, rows;
   std::string output, html, language = "en";
 
   bool train = false;
@@ -34,6 +35,9 @@ struct ExplainArguments {
   explain::ImageOptions picture;
   std::vector<int64_t> size{224};
 };
+
+/// How many rows are explained where no sample was asked for.
+[[nodiscard]] int64_t rows_wanted(const explain::TableExplanation& table, const ExplainArguments& arguments);
 
 /// The document as the page, the file and on standard output, as was asked for.
 [[nodiscard]] base::Status hand_out(const nlohmann::ordered_json& document, const ExplainArguments& arguments, const Context& context);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/signals.h"
+#include "base/text.h"
 #include "cli/explain_arguments.h"
 #include "cli/explain_training_text.h"
 #include "explain/reliance/augment_table.h"
@@ -40,7 +41,7 @@ struct Found {
 };
 
 Result<explain::GlobalExplanation> explain_model(const explain::TableExplanation& table, const ExplainArguments& a, const Context& context, const std::string& title) {
-  const int64_t most = a.rows == 0 ? table.rows() : a.rows > 0 ? a.rows : table.usual_rows();
+  const int64_t most = rows_wanted(table, a);
   std::unique_ptr<base::Progress> bar;
   if (!context.quiet) bar = std::make_unique<base::Progress>(title, static_cast<uint64_t>(std::min(most, table.rows())), "row");
   auto global = table.explain_rows(most, [&](int64_t done) { if (bar) bar->update(static_cast<uint64_t>(done)); }, [] { return base::interrupted(); });
@@ -85,7 +86,12 @@ Result<Found> find(const explain::TableExplanation& table, const ExplainArgument
     const bool asked = a.feature.empty() ? node.flagged : of.name == a.feature;
     if (asked && of.feature >= 0 && found.flagged.size() < kMostProxies) found.flagged.push_back(of.name);
   }
-  if (!a.feature.empty() && found.flagged.empty()) return base::refuse("the model has no feature '{}'", a.feature);
+  if (!a.feature.empty() && found.flagged.empty()) {
+    std::vector<std::string> names;
+    for (const auto& node : nodes) names.push_back(node.name);
+    const std::string meant = base::nearest(a.feature, names);
+    return base::refuse("the model has no feature '{}'{}", a.feature, meant.empty() ? "" : fmt::format("; is '{}' meant?", meant));
+  }
   for (const std::string& feature : found.flagged) {
     if (!context.quiet) base::log_info("looking for what foretells " + feature);
     auto proxies = explain::find_proxies(table.table(), feature, {.target = table.target(), .seed = a.request.options.seed, .threads = context.threads, .stop_requested = [] { return base::interrupted(); }});
@@ -120,6 +126,10 @@ Status explain_training(ExplainArguments& a, const Context& context) {
   if (!options) return base::pass(options);
   auto table = formats::read_table(a.data, a.request.columns);
   if (!table) return base::pass(table);
+  if (!context.quiet) {
+    for (const std::string& note : table->notes) base::log_warn(note);
+    for (const std::string& note : explain::column_notes(*table, target)) base::log_warn(note);
+  }
   explain::AugmentedTable augmented{.table = std::move(*table), .weights = {}, .sources = {}};
   if (!a.augment.empty()) {
     auto plan = explain::read_plan(a.augment);
@@ -147,7 +157,7 @@ Status explain_training(ExplainArguments& a, const Context& context) {
 
 Status explain_reliance(ExplainArguments& a, const Context& context) {
   if (!a.html.empty()) return base::refuse("--find_reliance writes no page; leave --html away");
-  if (a.sample != -1) return base::refuse("--find_reliance looks at many rows; leave --sample away");
+  if (a.sample) return base::refuse("--find_reliance looks at many rows; leave --sample away");
   if (a.request.model.empty() || a.data.empty()) return base::refuse("--find_reliance needs --model and --data");
   a.request.options.pairs = 0;
   if (a.request.tree.empty() && a.groups.empty()) a.request.tree = "flat";

@@ -88,6 +88,11 @@ std::string explained(const CLI::App& app, const Program& program, const CLI::Pa
                        chosen == &app ? "" : chosen->get_name());
   }
   std::string text = error.what();
+  if (const std::string start = "Could not convert: "; text.starts_with(start)) return text.substr(start.size()) + ": the option takes a number";
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && chosen != &app) {
+    const auto stray = chosen->remaining();
+    if (!stray.empty() && !stray.front().starts_with('-')) return fmt::format("'{}' belongs to no option; put quotes around a value that holds blanks", stray.front());
+  }
   if (const size_t twice = text.find(": At Most 1 required"); twice != std::string::npos) return text.substr(0, twice) + " is given more than once";
   std::replace(text.begin(), text.end(), '\n', ' ');
   return text;

@@ -7,6 +7,8 @@
 #include <set>
 #include <unordered_map>
 
+#include "base/text.h"
+
 namespace deepseek::explain {
 namespace {
 
@@ -47,12 +49,22 @@ class GroupReader {
     return {};
   }
 
+  // What a name that is no feature's stands for: a misspelt one, or the start of one that a YAML list cut at its comma.
+  [[nodiscard]] std::string meant(const std::string& name) const {
+    std::vector<std::string> names;
+    for (const auto& [feature, place] : place_) names.emplace_back(feature);
+    std::sort(names.begin(), names.end());
+    if (const std::string near = base::nearest(name, names); !near.empty()) return fmt::format("; is '{}' meant?", near);
+    const auto longer = std::find_if(names.begin(), names.end(), [&](const std::string& feature) { return feature.starts_with(name + ","); });
+    return longer == names.end() ? "" : fmt::format("; put quotes around '{}'", *longer);
+  }
+
   Status add_feature(const Json& item, int32_t group) {
     const std::string& owner = tree_.nodes[static_cast<size_t>(group)].name;
     if (!item.is_string()) return base::refuse("group '{}' holds {}, which is no name of a feature", owner, item.dump().substr(0, 60));
     const auto name = item.get<std::string>();
     const auto found = place_.find(name);
-    if (found == place_.end()) return base::refuse("group '{}' names the feature '{}', which the model does not have", owner, name);
+    if (found == place_.end()) return base::refuse("group '{}' names the feature '{}', which the model does not have{}", owner, name, meant(name));
     if (!used_.insert(found->second).second) return base::refuse("the feature '{}' is in two groups; '{}' is the second", name, owner);
     tree_.add(name, group, found->second);
     return {};

@@ -185,6 +185,15 @@ class YamlEvents : public YAML::EventHandler {
   bool started_ = false;
 };
 
+// The parser's words, and what people get wrong most.
+std::string yaml_reason(const std::string& text, const YAML::Exception& error) {
+  const std::string reason = base::to_valid_utf8(error.msg);
+  if (text.find("\n\t") != std::string::npos || text.starts_with('\t')) return reason + "; YAML is indented by spaces, not tabs";
+  if (reason.find("sequence flow") != std::string::npos) return "a list is not closed: '[' without ']'";
+  if (reason.find("map flow") != std::string::npos) return "a group is not closed: '{' without '}'";
+  return reason;
+}
+
 Result<Json> groups_of_yaml(const std::string& text) {
   YamlEvents events;
   try {
@@ -195,7 +204,7 @@ Result<Json> groups_of_yaml(const std::string& text) {
   } catch (const Refusal& refusal) {
     return base::fail("line {}: {}", events.line(), refusal.what);
   } catch (const YAML::Exception& error) {
-    return base::fail("line {}: {}", error.mark.line + 1, base::to_valid_utf8(error.msg));
+    return base::fail("line {}: {}", error.mark.line + 1, yaml_reason(text, error));
   }
   if (events.result().is_null()) return base::fail("the file names no groups");
   return std::move(events.result());

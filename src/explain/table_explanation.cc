@@ -109,6 +109,8 @@ Status TableExplanation::open_model(const TableRequest& request, TableModel& mod
   model = std::move(*opened);
   target_ = request.target.empty() && table_.find(model.target) != nullptr ? model.target : request.target;
   if (model.features.empty()) model.features = std::move(schema->features);
+  const bool is_feature = std::any_of(model.features.begin(), model.features.end(), [&](const FeatureText& feature) { return feature.name == target_; });
+  if (is_feature && !model.target.empty()) return base::refuse("'{}' is a feature of the model, which foretells '{}'; leave --target away", target_, model.target);
   features_ = model.features;
   if (Status fits = apply_units(request.units, model); !fits) return fits;
   auto rows = rows_of(table_, model.features);

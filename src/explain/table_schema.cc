@@ -147,7 +147,7 @@ Result<std::vector<const Column*>> columns_of(const Table& table, std::span<cons
     else columns.push_back(found->second);
   }
   if (absent.size() == 1) return base::fail("the table has no column '{}', which the model reads{}", absent[0], meant_among(table, absent[0]));
-  if (absent.size() > 1) return base::fail("the table has no columns {}, which the model reads{}", quoted(absent), meant_among(table, absent[0]));
+  if (absent.size() > 1) return base::fail("the table has no columns {}, which the model reads", quoted(absent));
   return columns;
 }
 
@@ -169,7 +169,12 @@ Result<TableSchema> schema_of(const Table& table, const std::string& target) {
       schema.features.push_back({.name = column.name, .categories = column.categories});
     }
   }
-  if (!found) return base::refuse("the table has no column '{}' to be the target{}", target, meant_among(table, target));
+  if (!found) {
+    std::vector<std::string> names;
+    for (const Column& column : table.columns) names.push_back(column.name);
+    const std::string meant = meant_among(table, target);
+    return base::refuse("the table has no column '{}' to be the target{}", target, meant.empty() ? fmt::format("; it has {}", quoted(names)) : meant);
+  }
   return schema;
 }
 

@@ -158,8 +158,8 @@ Result<TreeEnsemble> read_xgboost(std::string_view content) {
       return xgboost_model(*json);
     }
     return xgboost_model(Json::from_ubjson(content.begin(), content.end()));
-  } catch (const Json::exception& e) {
-    return base::fail("this is no XGBoost model: {}", e.what());
+  } catch (const Json::exception&) {
+    return base::fail("this is no XGBoost model: a part is absent or of another type than save_model() writes; save it again, or name the directory that --train wrote");
   } catch (const std::out_of_range&) {
     return base::fail("this is no XGBoost model: a list is too short");
   }

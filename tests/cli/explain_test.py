@@ -194,6 +194,46 @@ class Explain(Case):
         self.refused(explained("--train", "--target", "repaid"), "--output")
         self.refused(explained("--train", "--target", "repaid", "--learner", "oak", "--output", self.folder / "m"), "oak")
 
+    def wrong_file(self, name, content):
+        file = self.folder / name
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return file
+
+    def test_what_newcomers_get_wrong(self):
+        ask = ["--model", self.model]
+        self.refused(explained(*ask, "--sample", -1), "rows 0 to 1499")
+        self.refused(explained(*ask, "--sample", "three"), "--sample = three: the option takes a number")
+        self.refused(explained(*ask, "--expect", "expect.yaml"), "--expect belongs to --find_reliance")
+        self.refused(explained(*ask, "--target", "income"), "'income' is a feature of the model, which foretells 'repaid'")
+        self.refused(explained("--train", "--target", "was", "it", "repaid", "--output", self.folder / "m"), "put quotes around")
+        self.refused(explained("--train", "--target", "repaid", "--output", self.folder / "m", "--html", "why.html"), "leave --html away")
+        self.refused(explained("--train", "--target", "outcome", "--output", self.folder / "m"), "it has 'age', 'education'")
+        self.refused(explained("--find_reliance", *ask, "--feature", "ocupation"), "is 'occupation' meant?")
+        self.refused(explained("--model", self.wrong_file("score.py", "print(1)")), "command:python3 ")
+        self.refused(explained("--model", self.wrong_file("model.pkl", b"\x80\x04}.")), "a pickle may run code")
+        self.refused(explained("--model", self.wrong_file("other.json", '{"learner": "trees"}')), "no XGBoost model", 1)
+        groups = [*ask, "--sample", 1, "--groups"]
+        self.refused(explained(*groups, self.wrong_file("typo.yaml", "work: [occupatoin]\n")), "is 'occupation' meant?")
+        self.refused(explained(*groups, self.wrong_file("open.yaml", "work: [occupation\n")), "'[' without ']'", 1)
+        self.refused(explained(*groups, self.wrong_file("tab.yaml", "work:\n\t- occupation\n")), "spaces, not tabs", 1)
+        for name, content, said in (("empty.csv", "", "empty"), ("head.csv", "age,income\n", "no rows"), ("book.xlsx", b"PK\x03\x04....", "spreadsheet"), ("t.parquet", b"PAR1..PAR1", "Parquet"),
+                                    ("ragged.csv", "a,b\n1,2\n3\n", "line 3 has 1 values"), ("twice.csv", "a,a\n1,2\n", "both named 'a'"), ("other.csv", "a,b\n1,2\n", "'age', 'education'")):
+            self.refused(run("explain", *ask, "--data", self.wrong_file(name, content)), said, 1)
+        self.refused(run("explain", *ask, "--data", self.folder), "is a directory", 1)
+        self.refused(run("explain", "--train", "--data", self.wrong_file("two.csv", "a,y\n1,no\n2,yes\n"), "--target", "y", "--output", self.folder / "m"), "10 are the least")
+
+    def test_tables_of_spreadsheets(self):
+        self.assertEqual(explained("--model", self.model / "model.json", "--sample", 3, "--json").stdout, explained("--model", self.model, "--sample", 3, "--json").stdout.replace(str(self.model), str(self.model / "model.json")))
+        plain = self.document("--model", self.model, "--sample", 3)["local"]
+        for name, text in (("excel.csv", "\ufeff" + CREDIT.read_text().replace("\n", "\r\n")), ("europe.csv", CREDIT.read_text().replace(",", ";"))):
+            found = json.loads(self.done(run("explain", "--quiet", "--json", "--data", self.wrong_file(name, text), "--model", self.model, "--sample", 3)))["local"]
+            self.assertEqual(found, plain)
+        rows = "".join(f"{i},5;2024-01-{i % 28 + 1:02};{'yes' if i % 2 else 'no'}\n" for i in range(60))
+        result = run("explain", "--train", "--data", self.wrong_file("comma.csv", "price;day;sold\n" + rows), "--target", "sold", "--output", self.folder / "m")
+        self.assertIn("column 'price': its commas are read as decimal points", result.stderr)
+        self.assertIn("column 'day' holds dates", result.stderr)
+        self.assertIn("It foretells no better than that", self.done(result))
+
     def test_groups_that_overlap_or_miss(self):
         twice = self.folder / "twice.yaml"
         twice.write_text("work: [occupation, income]\nmoney: [income, savings]\n")

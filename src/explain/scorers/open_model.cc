@@ -57,12 +57,20 @@ bool holds_learner(const std::string& head) {
 
 Result<TableModel> open_directory(const fs::path& path) { return open_trained(path); }
 
+// The description of a directory that training wrote, named instead of the directory.
+bool is_part_of_trained(const fs::path& path) {
+  std::error_code error;
+  if (path.filename() != "model.json" || path.parent_path().empty()) return false;
+  return fs::is_regular_file(path.parent_path() / "model.ubj", error) || fs::is_regular_file(path.parent_path() / "model.safetensors", error);
+}
+
 Result<TableModel> open_file(const fs::path& path, const ScorerOptions& options, const KnownColumns& known) {
   std::string kind = path.extension().string();
   std::transform(kind.begin(), kind.end(), kind.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   if (kind == ".onnx") return open_onnx(path, options, known);
   if (kind == ".pt" || kind == ".pth") return open_torchscript(path, options, known);
   const std::string head = head_of(path);
+  if (is_part_of_trained(path)) return open_directory(path.parent_path());
   if (kind == ".json" && !holds_learner(head)) return open_linear(path, known);
   const bool trees = head.starts_with("tree\n") || head.starts_with("tree\r\n") ||
                      (head.starts_with("{") && (kind == ".ubj" || holds_learner(head) || head.find("learner") != std::string::npos));
@@ -70,6 +78,8 @@ Result<TableModel> open_file(const fs::path& path, const ScorerOptions& options,
   if (kind == ".pkl" || kind == ".pickle" || kind == ".joblib") {
     return base::refuse("a pickle may run code when it is read; save the model as what it is, or serve it: {}", kForms);
   }
+  const bool script = kind == ".py" || kind == ".sh" || kind == ".r" || head.starts_with("#!");
+  if (script) return base::refuse("a program is started by command:, such as \"command:{}{}\"", kind == ".py" ? "python3 " : kind == ".r" ? "Rscript " : "./", path.string());
   return base::refuse("it is of no form that is read; {}", kForms);
 }
 

@@ -54,6 +54,9 @@ struct FittedTable {
 /// without XGBoost. Fails where it is stopped.
 [[nodiscard]] base::Result<FittedTable> fit_table(const formats::Table& table, const std::string& target, const TrainTableOptions& options = {});
 
+/// What a reader should know of the columns before training on them, a sentence each: dates that are text, and text with about as many values as rows.
+[[nodiscard]] std::vector<std::string> column_notes(const formats::Table& table, const std::string& target);
+
 /// fit_table() into a directory: `model.json` (the schema, the learner, its report) and the trees (`model.ubj`, XGBoost's UBJSON) or the net (`model.safetensors`).
 /// The trees of a regression foretell (target - mean) / scale, because XGBoost counts gains below 1e-6 as none; model.json has both as "target_mean" and "target_scale".
 /// Returns the report. An older model in the directory is replaced; a process that ends halfway leaves a directory without model.json, never one of two models.

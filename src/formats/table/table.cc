@@ -26,6 +26,7 @@ Status check_text(std::string_view text) {
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) return fail("the file is empty");
   if (text.starts_with("\x1F\x8B")) return fail("the file is compressed by gzip; unpack it first");
   if (text.starts_with("PK\x03\x04")) return fail("this is a spreadsheet or a zip archive; save the table as CSV");
+  if (text.starts_with("PAR1")) return fail("this is a Parquet file; save the table as CSV");
   if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) return fail("the file is UTF-16; save it as UTF-8");
   if (const size_t zero = text.find('\0'); zero != std::string_view::npos) return fail("byte {} is zero: this is no CSV text in UTF-8", zero);
   if (!base::is_utf8(text)) return fail("line {} is not UTF-8; save the file as UTF-8", base::line_of_ill_formed(text));
@@ -65,7 +66,8 @@ class MissingValues {
 // One column while its file is read: numbers until a value is none. What was read as numbers before is read again as text then.
 class ColumnReader {
  public:
-  ColumnReader(std::string name, bool text) : name_(std::move(name)), text_(text) {}
+  /// `text`: numbers are read as text too; `commas`: a comma may stand for a decimal point, since it separates no columns.
+  ColumnReader(std::string name, bool text, bool commas) : name_(std::move(name)), text_(text), commas_(commas && !text) {}
 
   void reserve(size_t rows) { values_.reserve(rows); }
   [[nodiscard]] bool must_read_again() const { return again_; }
@@ -93,6 +95,7 @@ class ColumnReader {
   Column finish(std::vector<std::string>& notes) {
     Column column{.name = name_};
     codes_ = {};
+    if (commas_ && take_decimal_commas()) notes.push_back(fmt::format("column '{}': its commas are read as decimal points", name_));
     if (infinite_ > 0) notes.push_back(fmt::format("column '{}': {} infinite values count as missing", name_, base::with_commas(infinite_)));
     std::vector<size_t> order(texts_.size());
     std::iota(order.begin(), order.end(), size_t{0});
@@ -116,6 +119,26 @@ class ColumnReader {
     values_.push_back(std::isinf(number) ? kMissing : number);
   }
 
+  // Where every text is a number once its comma is a point, as European spreadsheets write them.
+  bool take_decimal_commas() {
+    std::vector<double> numbers;
+    for (const std::string_view text : texts_) {
+      std::string pointed(text);
+      const size_t comma = text.find(',');
+      if (comma != std::string_view::npos) {
+        if (text.find('.') != std::string_view::npos || comma + 1 == text.size()) return false;
+        pointed[comma] = '.';  // a second one leaves no number
+      }
+      const auto number = number_in(pointed);
+      if (!number || std::isinf(*number)) return false;
+      numbers.push_back(*number);
+    }
+    if (numbers.empty()) return false;
+    for (double& value : values_) value = std::isnan(value) ? value : numbers[static_cast<size_t>(value)];
+    texts_.clear();
+    return true;
+  }
+
   double code_of(std::string_view value, bool in_place) {
     if (const auto found = codes_.find(value); found != codes_.end()) return found->second;
     if (!in_place) value = kept_.emplace_back(value);
@@ -125,7 +148,7 @@ class ColumnReader {
   }
 
   std::string name_;
-  bool text_, again_ = false;
+  bool text_, commas_, again_ = false;
   std::vector<double> values_;
   size_t numbers_ = 0, infinite_ = 0;
   std::unordered_map<std::string_view, uint32_t> codes_;
@@ -182,9 +205,9 @@ class TableReader {
     std::string shown = fmt::format("{}", fmt::join(names_.begin(), names_.begin() + std::min<std::ptrdiff_t>(4, std::ssize(names_)), ", ")).substr(0, 60);
     if (names_.size() > 4) shown += ", ...";
     if (named > 0 && numbers == named && (counted < named || named < 2)) {
-      return fail("the first row, {}, holds numbers where the names of the columns belong; give the names apart if the file has no header", base::to_valid_utf8(shown));
+      return fail("the first row, {}, holds numbers where the names of the columns belong; give the names apart (--columns) if the file has no header", base::to_valid_utf8(shown));
     }
-    if (numbers > 0) table_.notes.push_back(fmt::format("some columns are named by numbers: {}; if the file has no header, give the names apart", base::to_valid_utf8(shown)));
+    if (numbers > 0) table_.notes.push_back(fmt::format("some columns are named by numbers: {}; if the file has no header, give the names apart (--columns)", base::to_valid_utf8(shown)));
     return {};
   }
 
@@ -201,7 +224,7 @@ class TableReader {
     }
     const size_t lines = 1 + static_cast<size_t>(std::count(text_.begin(), text_.end(), '\n'));
     for (const std::string& name : names_) {
-      columns_.emplace_back(name, std::find(options_.categorical.begin(), options_.categorical.end(), name) != options_.categorical.end());
+      columns_.emplace_back(name, std::find(options_.categorical.begin(), options_.categorical.end(), name) != options_.categorical.end(), separator_ != ',');
       columns_.back().reserve(std::min(lines, 1 + text_.size() / names_.size()));  // a value and what ends it have a byte at least
     }
     return {};

@@ -40,6 +40,7 @@ struct TableOptions {
 };
 
 /// Reads a whole file. A column is one of numbers where every value that is not missing is a number; its infinite values count as missing, with a note.
+/// Where no comma separates columns and every value is a number once its comma is a point ("0,5"), that is what is read, with a note.
 /// Blanks around a value do not count unless it is quoted, nor do blank lines. Quotes are those of RFC 4180: they may hold separators, line ends and, doubled,
 /// quotes; a value in quotes can be a number or missing too. A column without a name is named after its place: "column 1".
 /// Errors name the file and the line: no rows, rows of different length, two columns of one name, a first row of numbers where a header belongs, text after a

@@ -64,10 +64,10 @@ TEST(Table, HowFilesAreWrittenInPractice) {
                            "a,b\r1,x y\r2,z\r", "\n\na,b\n\n1,x y\n\n2,z\n"}) {
     EXPECT_EQ(shown(read(text)), expected) << text;
   }
-  EXPECT_EQ(shown(read("price;count\n1,5;2\n2,25;3\n")), "price='1,5'|'2,25'; count=2|3");         // ; splits all rows alike, the comma does not
+  EXPECT_EQ(shown(read("price;count\n1,5;2\n2,25;3\n")), "price=1.5|2.25; count=2|3");         // ; splits all rows alike, the comma does not
   EXPECT_EQ(shown(read("a\tb\n\t1\n2\t\n\t\n")), "a=-|2|-; b=1|-|-");                               // a tab that separates is no blank
   EXPECT_EQ(shown(read("only\n1\n2\n")), "only=1|2");
-  EXPECT_EQ(shown(read("only\n1,5\n2,5\n", {.separator = ';'})), "only='1,5'|'2,5'");
+  EXPECT_EQ(shown(read("only\n1,5\n2,5\n", {.separator = ';'})), "only=1.5|2.5");
   EXPECT_EQ(shown(read(",x,\n0,1,\n1,2,\n")), "column 1=0|1; x=1|2; column 3=-|-");                 // an index that pandas wrote, and a comma at each end
 }
 
@@ -111,14 +111,14 @@ TEST(Table, NamesGivenApart) {
   EXPECT_EQ(shown(read("39, clerk\n50, baker\n", names)), "age=39|50; job='clerk'|'baker'");
   EXPECT_EQ(shown(read("39\n50,\n", {.names = {"age,"}, .separator = ';'})), "age,='39'|'50,'");
   EXPECT_EQ(shown(read("age,job\n39,clerk\n", names)), "age=39; job='clerk'");  // a header after all
-  EXPECT_EQ(shown(read("1,2|3\n4,5|6\n", {.names = {"a", "b"}, .separator = '|'})), "a='1,2'|'4,5'; b=3|6");
+  EXPECT_EQ(shown(read("1,2|3\n4,5|6\n", {.names = {"a", "b"}, .separator = '|'})), "a=1.2|4.5; b=3|6");
   EXPECT_EQ(refusal("1,2,3\n", names), "t.csv: line 1 has 3 values, but 2 names of columns are given");
   EXPECT_EQ(refusal("1,2\n3,4\n5\n", names), "t.csv: line 3 has 1 values, the first row 2");
 }
 
 TEST(Table, AFirstRowOfNumbersIsNoHeader) {
   EXPECT_EQ(refusal("5.1,3.5,1.4,0.2,7\n4.9,3.0,1.4,0.2,8\n"),
-            "t.csv: the first row, 5.1, 3.5, 1.4, 0.2, ..., holds numbers where the names of the columns belong; give the names apart if the file has no header");
+            "t.csv: the first row, 5.1, 3.5, 1.4, 0.2, ..., holds numbers where the names of the columns belong; give the names apart (--columns) if the file has no header");
   EXPECT_THAT(refusal("2019,2020\n1,2\n"), HasSubstr("the first row, 2019, 2020, holds numbers"));
   EXPECT_EQ(shown(read("2019,2020\n1,2\n", {.names = {"2019", "2020"}})), "2019=1; 2020=2");
   const Table counted = read(",0,1,2\n0,5,6,7\n");  // pandas numbers columns that have no names
@@ -161,6 +161,19 @@ TEST(Table, WrittenTablesAreReadBack) {
   EXPECT_EQ(shown(*again), shown(table));
   base::fs::remove(path);
   EXPECT_EQ(csv_text(read("only\n1\n?\n\"\"\n2\n")), "only\n1\n\"\"\n\"\"\n2\n");  // a blank line would be no row
+}
+
+TEST(Table, CommasAreDecimalPointsWhereTheySeparateNothing) {
+  const Table table = read("a;b;c;d\n0,5;1;1,5;x,1\n-2,25;;1.234,5;2\n3;2,0;1,5;3\n");
+  ASSERT_EQ(table.columns.size(), 4u);
+  EXPECT_THAT(table.columns[0].values, ElementsAre(0.5, -2.25, 3));
+  EXPECT_TRUE(table.columns[1].is_number());
+  EXPECT_TRUE(std::isnan(table.columns[1].values[1]));
+  EXPECT_FALSE(table.columns[2].is_number());  // grouped digits are not guessed at
+  EXPECT_FALSE(table.columns[3].is_number());
+  EXPECT_THAT(table.notes, ElementsAre("column 'a': its commas are read as decimal points", "column 'b': its commas are read as decimal points"));
+  EXPECT_FALSE(read("a,b\n\"0,5\",1\n\"1,5\",2\n").columns[0].is_number());
+  EXPECT_FALSE(parse_table("a;b\n0,5;1\n1,5;2\n", "t", {.categorical = {"a"}})->columns[0].is_number());
 }
 
 }  // namespace
