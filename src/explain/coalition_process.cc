@@ -13,7 +13,13 @@
 namespace deepseek::explain {
 namespace {
 
-constexpr int kSteps = 50;           // of Adam on the likelihood; what is left by then is far below the deviations
+// Steps of Adam on the likelihood; what is left after them is far below the deviations.
+struct Climb {
+  size_t points;  // coalitions at most
+  int steps;
+  double rate;
+};
+constexpr Climb kFar{96, 30, 0.3}, kNear{320, 12, 0.15};
 constexpr double kWider = 1.08;      // the parameters are uncertain too: 95% of the values of trees and nets on real data then lie within 95% intervals
 constexpr double kLevel = 100;       // variance of the even half's mean, of which nothing is known
 constexpr size_t kAtATime = 128;     // values; bounds the memory
@@ -175,6 +181,8 @@ class Process {
 struct Prior {
   double centre, of_mean = 1.0 / 16, of_each = 1.0 / 3;  // precisions
 
+  explicit Prior(size_t n) : centre(std::log(2 * std::min(0.1, 1.4 / static_cast<double>(n)))) {}
+
   static double mean_of(const std::vector<double>& lengths) {
     double sum = 0;
     for (const double l : lengths) sum += std::log(l);
@@ -190,28 +198,32 @@ struct Prior {
   [[nodiscard]] double slope(double length, double mean, size_t count) const { return -of_each * (std::log(length) - mean) - of_mean * (mean - centre) / static_cast<double>(count); }
 };
 
-// Maximises the likelihood by Adam in the logarithms.
-Parameters learned(Process& process, int64_t n) {
-  const Prior prior{std::log(2 * std::min(0.1, 1.4 / static_cast<double>(n)))};
-  Parameters p{.length = std::vector<double>(static_cast<size_t>(n), std::exp(prior.centre))}, best = p;
+// Where to begin: as if nothing had been asked.
+Parameters unlearned(size_t n) { return {.length = std::vector<double>(n, std::exp(Prior(n).centre))}; }
+
+// Climbs the likelihood by Adam in the logarithms; gives the best that it saw.
+Parameters climbed(Process& process, Parameters p, const Climb& climb) {
+  const Prior prior(p.length.size());
+  Parameters best = p;
   double most = -std::numeric_limits<double>::infinity();
-  const auto count = static_cast<size_t>(n) + 1;
+  const size_t count = p.length.size() + 1;
   std::vector<double> first(count), second(count);
-  for (int step = 1; step <= kSteps; ++step) {
+  for (int step = 1; step <= climb.steps; ++step) {
     if (!process.set(p)) {
       p.part *= 4;
       continue;
     }
     const double value = process.likelihood() + prior.logarithm(p.length), mean = Prior::mean_of(p.length);
     if (value > most) most = value, best = p;
+    if (step == climb.steps) break;
     const std::vector<double> gradient = process.gradient();
     for (size_t i = 0; i < count; ++i) {
       double& x = i + 1 < count ? p.length[i] : p.part;
       const double g = gradient[i] + (i + 1 < count ? prior.slope(x, mean, p.length.size()) : 0);
       first[i] = 0.8 * first[i] + 0.2 * g;
       second[i] = 0.95 * second[i] + 0.05 * g * g;
-      const double rate = 0.25 * first[i] / (1 - std::pow(0.8, step)) / std::sqrt(second[i] / (1 - std::pow(0.95, step)) + 1e-12);
-      x = i + 1 < count ? std::clamp(x * std::exp(rate), 1e-6, 4.2) : std::clamp(x * std::exp(rate), kLeastPart, 10.0);
+      const double move = climb.rate * first[i] / (1 - std::pow(0.8, step)) / std::sqrt(second[i] / (1 - std::pow(0.95, step)) + 1e-12);
+      x = i + 1 < count ? std::clamp(x * std::exp(move), 1e-6, 4.2) : std::clamp(x * std::exp(move), kLeastPart, 10.0);
     }
   }
   return best;
@@ -230,14 +242,21 @@ struct Known {
   }
 };
 
-// The parameters, from coalitions that are spread evenly over all.
+// The parameters: many steps over few coalitions, then few over many, all spread evenly over those that were asked.
 Parameters learned_from(Half half, std::span<const uint8_t> coalitions, std::span<const double> y, size_t n) {
-  const size_t wanted = std::min(y.size(), static_cast<size_t>(kLearningPoints));
-  std::vector<size_t> rows;
-  for (size_t i = 0; i < wanted; ++i) rows.push_back(i * y.size() / wanted);
-  Known known(coalitions, y, n, rows);
-  Process process(half, std::move(known.signs), std::move(known.y));
-  return learned(process, static_cast<int64_t>(n));
+  Parameters p = unlearned(n);
+  size_t before = 0;
+  for (const Climb& climb : {kFar, kNear}) {
+    const size_t wanted = std::min(y.size(), climb.points);
+    if (wanted == before) break;
+    before = wanted;
+    std::vector<size_t> rows;
+    for (size_t i = 0; i < wanted; ++i) rows.push_back(i * y.size() / wanted);
+    Known known(coalitions, y, n, rows);
+    Process process(half, std::move(known.signs), std::move(known.y));
+    p = climbed(process, std::move(p), climb);
+  }
+  return p;
 }
 
 // Means and variances of the functionals whose weights and variances `weights_of(functionals, i)` and `variances_of(functionals, i)` give, by a half of the game.
