@@ -5,6 +5,7 @@
 #include "base/progress.h"
 #include "base/signals.h"
 #include "cli/explain_arguments.h"
+#include "cli/explain_training_text.h"
 #include "explain/reliance/augment_table.h"
 #include "explain/reliance/plan_augmentation.h"
 #include "explain/reliance/proxies.h"
@@ -17,7 +18,6 @@ using base::Result;
 using base::Status;
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kShown = 12;       // features of the text
 constexpr size_t kMostProxies = 3;  // flagged features whose proxies are looked for
 
 Result<explain::TrainTableOptions> training_options(const ExplainArguments& a, const Context& context) {
@@ -111,32 +111,6 @@ Result<Json> plan_for(const explain::TableExplanation& table, const Found& found
   return explain::plan_augmentation(table.table(), table.target(), found.flagged.front(), o);
 }
 
-std::string text_of(const Found& found, const explain::TableExplanation& table, const Json& plan, bool chinese) {
-  const auto say = [&](const char* english, const char* translated) { return std::string(chinese ? translated : english); };
-  const auto& nodes = table.explainer().tree().nodes;
-  std::string text = say("What the model leans on: share of what moves its scores\n\n", "模型所依赖的特征：占得分变动的份额\n\n");
-  for (size_t i = 0; i < std::min(kShown, found.reliance.nodes.size()); ++i) {
-    const explain::NodeReliance& node = found.reliance.nodes[i];
-    text += fmt::format("  {:<24} {:5.1f}% ±{:.1f}", nodes[static_cast<size_t>(node.node)].name, 100 * node.share, 100 * node.half_width);
-    if (node.expected) text += fmt::format("  {} {:.1f}%, {} {:+.1f} ±{:.1f}", say("expected", "预期"), 100 * *node.expected, say("excess", "超出"), 100 * node.excess, 100 * node.excess_half_width);
-    text += node.flagged ? say("  <- more than it should", "  <- 过度依赖") + "\n" : "\n";
-  }
-  for (const explain::ProxyReport& report : found.proxies) {
-    text += fmt::format("\n{}: {}\n", report.feature, say("what stands for it", "可替代它的特征"));
-    text += fmt::format("  {} {} {:.3f}; {} {:.3f}\n", say("the other columns foretell it with", "其余列对它的预测："), report.measure, report.reached, say("without them", "不用它们时"), report.without);
-    if (report.proxies.empty()) text += say("  no proxies: the others say nothing of it\n", "  没有替代特征\n");
-    for (const explain::Proxy& proxy : report.proxies) text += fmt::format("  {:<24} {:5.1f}% ±{:.1f}\n", proxy.feature, 100 * proxy.share, 100 * proxy.half_width);
-  }
-  if (plan.is_object()) {
-    const Json &before = plan["measured"]["before"], &after = plan["measured"]["after"];
-    const std::string measure = plan["measured"]["measure"].get<std::string>();
-    text += fmt::format("\n{} {}: {} {:.1f}% -> {:.1f}%, {} {:.4f} -> {:.4f}\n", say("The plan for", "调整方案："), plan["feature"].get<std::string>(), say("share", "份额"), 100 * before["reliance"].get<double>(),
-                        100 * after["reliance"].get<double>(), measure, before[measure].get<double>(), after[measure].get<double>());
-    if (!plan["measured"]["reached"].get<bool>()) text += say("  it does not reach what was wanted within the accuracy that may be lost\n", "  在允许的精度损失内未能达到目标\n");
-  }
-  return text;
-}
-
 }  // namespace
 
 Status explain_training(ExplainArguments& a, const Context& context) {
@@ -166,9 +140,7 @@ Status explain_training(ExplainArguments& a, const Context& context) {
   auto report = explain::train_table(augmented.table, target, a.output, *options);
   bar.reset();
   if (!report) return base::pass(report);
-  std::string text;
-  for (const auto& [name, value] : report->items()) text += fmt::format("{:<12} {}\n", name, value.is_string() ? value.get<std::string>() : value.is_number_float() ? fmt::format("{:.4f}", value.get<double>()) : value.dump());
-  context.print(context.json ? Json{{"model", a.output}, {"report", *report}}.dump() + "\n" : text);
+  context.print(context.json ? Json{{"model", a.output}, {"report", *report}}.dump() + "\n" : training_text(*report, a.language == "zh"));
   if (!context.quiet) base::log_info(fmt::format("to explain it: deepseek-cli explain --model {} --data {}", a.output, a.data));
   return {};
 }
@@ -194,7 +166,7 @@ Status explain_reliance(ExplainArguments& a, const Context& context) {
   if (!a.output.empty()) {
     if (auto written = base::write_file_atomically(a.output, document.dump(2) + "\n"); !written) return written;
   }
-  context.print(context.json ? document.dump() + "\n" : text_of(*found, *table, document.contains("plan") ? document["plan"] : Json(), a.language == "zh"));
+  context.print(context.json ? document.dump() + "\n" : reliance_text(found->reliance, found->proxies, table->explainer().tree(), document.contains("plan") ? document["plan"] : Json(), a.language == "zh"));
   if (context.quiet) return {};
   if (a.expect.empty() && a.reference.empty()) base::log_info("nothing was expected, so nothing is too much: --expect FILE states largest shares, --reference MODEL names a model that does it right");
   if (!a.plan.empty()) base::log_info(fmt::format("to train with it: deepseek-cli explain --train --data {} --target {} --output MODEL --augment {}", a.data, table->target(), a.plan));

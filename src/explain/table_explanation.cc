@@ -165,12 +165,16 @@ Result<FeatureTree> TableExplanation::tree_for(const TableRequest& request) cons
     if (!read) return base::pass(read);
     groups = std::move(*read);
   }
-  if (kind == "groups") return tree_of_groups(groups, names);
+  const auto in_file = [&](Result<FeatureTree> tree) -> Result<FeatureTree> {
+    if (!tree) return base::within(request.groups.string(), tree.error());
+    return tree;
+  };
+  if (kind == "groups") return in_file(tree_of_groups(groups, names));
   if (features_.size() > kMostClustered) return base::refuse("{} features are too many to cluster; {} are not", features_.size(), kMostClustered);
   std::vector<uint8_t> category;
   for (const FeatureText& feature : features_) category.push_back(feature.categories.empty() ? 0 : 1);
   const auto distance = feature_distance(background_, category, {.seed = request.options.seed});
-  if (kind == "hybrid") return hybrid_tree(groups, distance, names, request.highest, kRefineAbove);
+  if (kind == "hybrid") return in_file(hybrid_tree(groups, distance, names, request.highest, kRefineAbove));
   return clustered_tree(distance, names, request.highest);
 }
 

@@ -123,7 +123,8 @@ def test_tables_say_the_document(pages):
         by_name.setdefault(name, []).append((inputs, figure))
     for i, node in enumerate(document["tree"][1:], 1):
         inputs = document["local"]["inputs"].get(node["name"]) if "feature" in node else None
-        expected = ("" if inputs is None else str(inputs), f"{shown_number(document['local']['values'][i], 2, True)} ±{shown_number(document['local']['half_widths'][i], 2)}")
+        missing = "feature" in node and node["name"] in document["local"]["inputs"] and inputs is None
+        expected = ("missing" if missing else "" if inputs is None else str(inputs), f"{shown_number(document['local']['values'][i], 2, True)} ±{shown_number(document['local']['half_widths'][i], 2)}")
         assert expected in by_name[node["name"]], (node, expected, by_name[node["name"]])
     assert page.locator("#sample-interactions tbody tr").count() == len(document["local"]["interactions"])
     assert "cannot be told apart from 0" in page.locator("#sample-interactions tbody tr").last.text_content()

@@ -104,6 +104,7 @@ Result<ShownSample> read_sample(const Json& json, const Document& document) {
   for (const ShownNode& node : document.nodes) {
     const auto found = node.feature < 0 ? inputs.end() : inputs.find(node.name);
     sample.inputs.push_back(found == inputs.end() ? Json() : clean_input(*found->second));
+    sample.missing.push_back(found != inputs.end() && sample.inputs.back().is_null());
   }
   return sample;
 }

@@ -31,6 +31,7 @@ struct ShownSample {
   std::optional<double> prediction;
   std::string actual;
   std::vector<nlohmann::ordered_json> inputs;  ///< number, string or null; null of groups
+  std::vector<bool> missing;                   ///< the input is there and says nothing
   std::vector<double> values, half_widths;
   std::vector<ShownInteraction> interactions;
 };

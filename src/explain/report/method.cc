@@ -19,7 +19,12 @@ std::string units_text(const Words& say, const Document& document) {
 }
 
 std::string error_text(const Words& say, const Document& document) {
-  if (document.exact) return say("none: the values are exact", "无：归因值为精确值");
+  const bool of_mean = document.global && std::any_of(document.global->half_widths.begin(), document.global->half_widths.end(), [](double x) { return x > 0; });
+  if (document.exact && of_mean) {
+    return say("± is half of the {:.4g}% interval of a mean over the rows; the values of each row are exact for this background", "± 为各行平均值的 {:.4g}% 置信区间的半宽；每一行的归因值在此背景数据下为精确值",
+               100 * document.confidence);
+  }
+  if (document.exact) return say("none: the values are exact for this background", "无：归因值在此背景数据下为精确值");
   return say("± is half of the {:.4g}% interval of each figure", "± 为各数值 {:.4g}% 置信区间的半宽", 100 * document.confidence);
 }
 
@@ -37,7 +42,9 @@ std::vector<std::pair<std::string, std::string>> Teller::method() const {
   const auto add = [&](std::string label, std::string text) {
     if (!text.empty()) rows.emplace_back(std::move(label), std::move(text));
   };
-  add(say("base value", "基准值"), figures.plain(document.base) + say.bracketed(base_name()));
+  const bool average = document.units == "log-odds" && document.worth != "baseline";
+  add(say("base value", "基准值"), figures.plain(document.base) + say.bracketed(base_name()) +
+                                      (average ? say("; an average of log-odds is not that of the probabilities", "；对数几率的平均值并不对应概率的平均值") : ""));
   add(say("units and link", "单位与联系函数"), units_text(say, document));
   if (document.local) {
     const double sum = document.local->values[0];

@@ -108,14 +108,18 @@ Json sample_json(const Document& document, const Selection& selection, const Pag
   const ShownSample& sample = *document.local;
   Json json{{"score", sample.score}, {"values", column(selection, sample.values)}, {"halfWidths", column(selection, sample.half_widths)}};
   if (sample.sample >= 0) json["sample"] = sample.sample;
-  Json inputs = Json::array();
-  for (const int node : selection.nodes) inputs.push_back(shown_input(sample.inputs[node], limits.name));
+  Json inputs = Json::array(), missing = Json::array();
+  for (const int node : selection.nodes) {
+    if (sample.missing[node]) missing.push_back(inputs.size());
+    inputs.push_back(shown_input(sample.inputs[node], limits.name));
+  }
   for (const auto& others : selection.others) {
     json["values"].push_back(others.value);
     json["halfWidths"].push_back(nullptr);
     inputs.push_back(nullptr);
   }
   json["inputs"] = std::move(inputs);
+  json["missing"] = std::move(missing);
   json["interactions"] = interactions_json(selection, sample.interactions, limits.interactions);
   json["interactionCount"] = sample.interactions.size();
   return json;
@@ -142,7 +146,7 @@ Json points_json(const Document& document, const Selection& selection, const Pag
 
 Json rows_json(const Document& document, const Selection& selection, const PageLimits& limits) {
   const ShownRows& rows = *document.global;
-  Json json{{"rows", rows.rows}, {"importance", column(selection, rows.importance)}, {"halfWidths", column(selection, rows.half_widths)}, {"mean", column(selection, rows.mean)}};
+  Json json{{"rows", rows.rows}, {"dataRows", std::max(rows.rows, document.data_rows)}, {"importance", column(selection, rows.importance)}, {"halfWidths", column(selection, rows.half_widths)}, {"mean", column(selection, rows.mean)}};
   for (const auto& others : selection.others) {
     json["importance"].push_back(others.greatest);
     json["halfWidths"].push_back(nullptr);

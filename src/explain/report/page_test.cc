@@ -90,6 +90,17 @@ TEST(PageData, SpeaksBothLanguages) {
   EXPECT_EQ(data["texts"]["en"]["method"].size(), data["texts"]["zh"]["method"].size());
 }
 
+TEST(PageData, NamesWhatIsMissingAndWhatWasDrawn) {
+  Json json = wide(1, 3);
+  json["data"]["rows"] = 40;
+  json["local"]["inputs"] = {{"f0", 1.5}, {"f1", nullptr}};
+  const Json data = carried(json, {});
+  EXPECT_EQ(data["local"]["missing"], Json::array({3}));
+  EXPECT_EQ(data["local"]["inputs"][2], 1.5);
+  EXPECT_EQ(data["global"]["rows"], 3);
+  EXPECT_EQ(data["global"]["dataRows"], 40);
+}
+
 TEST(Page, IsRefusedWithAReasonWhereThereIsNone) {
   if (has_page()) GTEST_SKIP() << "this build carries the page";
   const auto page = html_page(wide(1, 3), "en");

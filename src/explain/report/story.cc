@@ -40,15 +40,19 @@ Teller::Teller(const Document& document, Language language, const std::string& m
 std::string Teller::subject() const {
   const std::string target = harmless(document.target), output = harmless(document.output);
   if (target.empty() && output.empty()) return say("the prediction", "预测结果");
-  return target.empty() || target == output ? output : output.empty() ? target : target + " " + output;
+  return target.empty() || target == output ? output : output.empty() ? target : target + " = " + output;
 }
+
+// In a sentence, where a name of several words would read as part of it.
+std::string Teller::quoted_subject() const { return document.target.empty() && document.output.empty() ? subject() : say("“{}”", "“{}”", subject()); }
 
 std::string Teller::base_name() const {
   if (document.worth == "path dependent") return say("the average over the training rows in the trees", "训练样本在树中的平均值");
   if (document.worth == "baseline") return say("the score of the baseline", "基线的得分");
   if (document.worth == "taken out" || document.worth == "filled") return say("the score without the prompt", "没有提示时的得分");
   if (document.worth == "blurred" || document.worth == "mean colour") return say("the score with all regions hidden", "所有区域都被遮盖时的得分");
-  return say("the average over the background", "背景数据集的平均值");
+  if (document.background_rows < 0) return say("the average over the background", "背景数据集的平均值");
+  return say("the average over {} background rows", "{} 行背景数据的平均值", base::with_commas(static_cast<uint64_t>(document.background_rows)));
 }
 
 std::string Teller::prediction() const {
@@ -85,8 +89,16 @@ std::string Teller::conclusion_detail() const {
 }
 
 std::string Teller::name_and_input(int node) const {
-  const std::string name = fitted(harmless(document.nodes[node].name), 40), input = document.local ? fitted(input_text(document.local->inputs[node]), 30) : "";
-  return input.empty() ? name : name + " = " + input;
+  const std::string name = fitted(harmless(document.nodes[node].name), 40), shown = document.local ? fitted(input(node), 30) : "";
+  return shown.empty() ? name : name + " = " + shown;
+}
+
+std::string Teller::input(int node) const { return document.local->missing[node] ? say("missing", "缺失") : input_text(document.local->inputs[node]); }
+
+std::string Teller::rows_explained() const {
+  const std::string rows = base::with_commas(static_cast<uint64_t>(std::max<int64_t>(0, document.global->rows)));
+  if (document.data_rows <= document.global->rows) return say("all {} rows", "全部 {} 行", rows);
+  return say("{} of {} rows", "{1} 行中的 {0} 行", rows, base::with_commas(static_cast<uint64_t>(document.data_rows)));
 }
 
 std::vector<int> leaves_by_size(const Document& document, const std::vector<double>& column) {
@@ -146,12 +158,12 @@ std::vector<std::string> Teller::sample_sentences() const {
   const double distance = sample.score - document.base;
   const std::string side = distance < 0 ? say("below", "低于") : say("above", "高于");
   if (const auto base = linked_base(); base && document.units == "probability") {
-    sentences.push_back(say("The model puts {0} at {1}; {3} is {4}.", "对“{0}”，模型给出 {1}，{2}{3}（{4}）。", subject(), prediction(), side, base_name(), *base));
+    sentences.push_back(say("The model puts {0} at {1}, {2} {3} ({4}).", "对{0}，模型给出 {1}，{2}{3}（{4}）。", quoted_subject(), prediction(), side, base_name(), *base));
   } else if (base) {
-    sentences.push_back(say("The model puts {0} at {1}, {2} the {3} that {4} stands for.", "对“{0}”，模型给出 {1}，{2}{4}所对应的 {3}。", subject(), prediction(), side, *base, base_name()));
+    sentences.push_back(say("The model puts {0} at {1}, {2} the {3} of the base value, {4}.", "对{0}，模型给出 {1}，{2}基准值（{4}）所对应的 {3}。", quoted_subject(), prediction(), side, *base, base_name()));
   } else {
     const std::string far = figures.plain(std::abs(distance)), away = distance < 0 ? say("{} below", "低 {}", far) : say("{} above", "高 {}", far);
-    sentences.push_back(say("The model's score for {0} is {1}, {2} {3} ({4}).", "模型对“{0}”的得分为 {1}，比{3}（{4}）{2}。", subject(), figures.plain(sample.score), away, base_name(),
+    sentences.push_back(say("The model's score for {0} is {1}, {2} {3} ({4}).", "模型对{0}的得分为 {1}，比{3}（{4}）{2}。", quoted_subject(), figures.plain(sample.score), away, base_name(),
         figures.plain(document.base)));
   }
   if (const std::string up = movers(true); !up.empty()) sentences.push_back(say("Raised most by {}.", "主要拉高因素：{}。", up));
@@ -178,8 +190,8 @@ std::vector<std::string> Teller::row_sentences() const {
         percent(rows.importance[leaves[i]] / sum)));
     if (std::string sentence = direction_sentence(leaves[i]); !sentence.empty()) directions.push_back(std::move(sentence));
   }
-  if (!named.empty()) sentences.push_back(say("Over {} rows, these move the score most (mean absolute value, {}): {}.", "在 {} 行样本上，对得分影响最大的特征（平均绝对归因值，{}）：{}。",
-      base::with_commas(static_cast<uint64_t>(std::max<int64_t>(0, rows.rows))), say.term(document.units), say.list(named)));
+  if (!named.empty()) sentences.push_back(say("Over {}, these move the score most (mean absolute value, {}): {}.", "在{}样本上，对得分影响最大的特征（平均绝对归因值，{}）：{}。",
+      rows_explained(), say.term(document.units), say.list(named)));
   sentences.insert(sentences.end(), directions.begin(), directions.end());
   if (const std::string unsure = uncertain(rows.importance, rows.half_widths); !unsure.empty()) sentences.push_back(unsure);
   if (!rows.interactions.empty()) {

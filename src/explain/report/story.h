@@ -20,11 +20,11 @@ struct Teller {
 
   Teller(const Document& document, Language language, const std::string& minus = "-");
 
-  /// "income >50K", "the prediction".
+  /// "income = >50K", "the prediction".
   [[nodiscard]] std::string subject() const;
-  /// "income >50K: 60.1%"; without a sample "What matters for income >50K".
+  /// "income = >50K: 60.1%"; without a sample "What matters for income = >50K".
   [[nodiscard]] std::string conclusion() const;
-  /// "log-odds 0.41; the average over the background is -1.21, which is 23.0%. The data says: >50K."
+  /// "log-odds 0.41; the average over 100 background rows is -1.21, which is 23.0%. The data says: >50K."
   [[nodiscard]] std::string conclusion_detail() const;
   /// Sentences about the sample: where the score stands, what raises and lowers it, what cannot be told apart from 0, the strongest interaction.
   [[nodiscard]] std::vector<std::string> sample_sentences() const;
@@ -45,6 +45,10 @@ struct Teller {
   /// "{n} other features".
   [[nodiscard]] std::string others(int count) const;
 
+  /// "500 of 9,917 rows", "all 500 rows".
+  [[nodiscard]] std::string rows_explained() const;
+  /// Input of a leaf of the sample: "39", "missing"; "" where there is none.
+  [[nodiscard]] std::string input(int node) const;
   /// Name and input of a leaf: "age = 39".
   [[nodiscard]] std::string name_and_input(int node) const;
   /// The base value after the link (23.0% of -1.21 log-odds), where the link is known.
@@ -55,6 +59,7 @@ struct Teller {
 
  private:
   [[nodiscard]] std::string movers(bool up) const;
+  [[nodiscard]] std::string quoted_subject() const;
   [[nodiscard]] std::string uncertain(const std::vector<double>& values, const std::vector<double>& half_widths) const;
 };
 

@@ -9,7 +9,7 @@
 namespace deepseek::explain {
 namespace {
 
-constexpr int kNarrowestBar = 12, kWidestBar = 48, kLongestName = 32, kLongestInput = 18, kLongestAfter = 44, kShortestAfter = 12;
+constexpr int kNarrowestBar = 12, kWidestBar = 48, kLongestName = 36, kLongestInput = 18, kLongestAfter = 44, kShortestAfter = 12, kShortestPair = 24;
 constexpr size_t kInteractions = 8;
 
 struct Line {
@@ -75,7 +75,7 @@ class TreeLines {
     const Document& document = teller_.document;
     Line line{.value = values_[node], .half_width = half_widths_[node]};
     line.name = std::string(2 * std::min(depth, 8), ' ') + harmless(document.nodes[node].name);
-    if (of_sample_) line.input = input_text(document.local->inputs[node]);
+    if (of_sample_) line.input = teller_.input(node);
     line.figure = of_sample_ ? teller_.figures.with_bar(line.value, line.half_width) : teller_.mean_figures.with_bar(line.value, line.half_width);
     if (!of_sample_ && line.figure.starts_with('+')) line.figure.erase(0, 1);
     if (!of_sample_) line.after = document.nodes[node].feature >= 0 ? teller_.direction(node) : "";
@@ -197,22 +197,22 @@ std::string interactions(const Teller& teller, bool of_sample, int width) {
   std::string text = heading(of_sample ? say("Synergies (+) and conflicts (-), parts of the values above, not on top of them", "协同（+）与冲突（-）：属于上述归因值的一部分，并非额外叠加")
                                        : say("Interactions (mean absolute value), parts of the values above, not on top of them", "交互作用（平均绝对值）：属于上述归因值的一部分，并非额外叠加"), width);
   const Figures& figures = of_sample ? teller.figures : teller.mean_figures;
-  int name = 0, figure = 0;
+  int name = 0, figure = 0, hint = 0;
   const size_t count = std::min(kInteractions, list.size());
   const auto figure_of = [&](const ShownInteraction& i) {
     const std::string signed_figure = figures.with_bar(i.value, i.half_width);
     return of_sample || !signed_figure.starts_with('+') ? signed_figure : signed_figure.substr(1);
   };
+  const auto hint_of = [&](const ShownInteraction& i) -> std::string { return of_sample || holds_zero(i.value, i.half_width) ? teller.interaction_hint(i) : ""; };
   for (size_t i = 0; i < count; ++i) {
-    name = std::max(name, std::min(columns_of(teller.interaction_name(list[i])), width - 46));
+    name = std::max(name, columns_of(teller.interaction_name(list[i])));
     figure = std::max(figure, columns_of(figure_of(list[i])));
+    hint = std::max(hint, columns_of(hint_of(list[i])));
   }
+  name = std::min(name, std::max(kShortestPair, width - figure - 4 - (hint > 0 ? hint + 2 : 0)));
   for (size_t i = 0; i < count; ++i) {
     std::string row = "  " + padded(fitted(teller.interaction_name(list[i]), name), name) + "  " + padded_left(figure_of(list[i]), figure);
-    if (of_sample || holds_zero(list[i].value, list[i].half_width)) {
-      const std::string hint = teller.interaction_hint(list[i]);
-      row += columns_of(row) + 2 + columns_of(hint) <= width ? "  " + hint : "";
-    }
+    if (const std::string said = hint_of(list[i]); !said.empty() && columns_of(row) + 2 + columns_of(said) <= width) row += "  " + said;
     text += row + "\n";
   }
   if (count < list.size()) text += "  " + say("and {} weaker ones", "另有 {} 个较弱的交互作用", list.size() - count) + "\n";
@@ -250,8 +250,7 @@ std::string rows_part(const Teller& teller, const TextReportOptions& options) {
   const Words& say = teller.say;
   const ShownRows& rows = *teller.document.global;
   const TreeLines tree(teller, false, static_cast<size_t>(std::max(1, options.features)));
-  std::string text = heading(say("Over all {} rows: mean absolute value ({})", "全部 {} 行：平均绝对归因值（{}）",
-      base::with_commas(static_cast<uint64_t>(std::max<int64_t>(0, rows.rows))), say.term(teller.document.units)), options.width);
+  std::string text = heading(say("Over {}: mean absolute value ({})", "{}：平均绝对归因值（{}）", teller.rows_explained(), say.term(teller.document.units)), options.width);
   text += table(tree.lines, options.width) + legend(teller, rows.half_widths, tree.unsure, options.width);
   return text + interactions(teller, false, options.width) + paragraph(say, teller.row_sentences(), options.width);
 }

@@ -61,10 +61,10 @@ double figure_of(const std::string& text, const std::string& name) {
 
 TEST(TextReport, SaysTheConclusionWithItsConfidence) {
   const std::string text = text_report(loan(), "en");
-  EXPECT_THAT(text, HasSubstr("loan repaid: 55.2%\n"));
+  EXPECT_THAT(text, HasSubstr("loan = repaid: 55.2%\n"));
   // 1 / (1 + exp(0.2)) = 0.4502
-  EXPECT_THAT(text, HasSubstr("log-odds 0.210; the average over the background is -0.200, which is 45.0%."));
-  EXPECT_THAT(text, HasSubstr("The model puts loan repaid at 55.2%, above the 45.0%"));
+  EXPECT_THAT(text_report(loan(), "en", {.width = 200}), HasSubstr("log-odds 0.210; the average over 100 background rows is -0.200, which is 45.0%."));
+  EXPECT_THAT(text, HasSubstr("The model puts “loan = repaid” at 55.2%, above the 45.0% of the base value, the\naverage over 100 background rows."));
 }
 
 TEST(TextReport, FiguresOfAGroupAreTheSumsOfItsMembers) {
@@ -118,7 +118,7 @@ TEST(TextReport, InteractionsArePartsOfTheValues) {
 
 TEST(TextReport, MethodNamesBaseLinkIndexErrorAndNotes) {
   const std::string text = text_report(loan(), "en", {.width = 200});
-  for (const char* part : {"base value      -0.200 (the average over the background)", "probability = 1 / (1 + exp(-score))", "-0.200 + 0.410 = 0.210", "estimate from sampled coalitions", "marginal: a feature that is left out",
+  for (const char* part : {"base value      -0.200 (the average over 100 background rows); an average of log-odds is not that of the probabilities", "probability = 1 / (1 + exp(-score))", "-0.200 + 0.410 = 0.210", "estimate from sampled coalitions", "marginal: a feature that is left out",
                            "Winter values", "k-SII", "half of the 95% interval", "2,048 coalitions; seed 0", "loan.csv, 1,000 rows; background of 100 rows", "one column was empty"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
@@ -126,7 +126,7 @@ TEST(TextReport, MethodNamesBaseLinkIndexErrorAndNotes) {
 
 TEST(TextReport, ChineseUsesItsOwnTerms) {
   const std::string text = text_report(with_rows(loan()), "zh", {.width = 400});
-  for (const char* part : {"loan repaid：55.2%", "对数几率 0.210；背景数据集的平均值为 -0.200，相当于 45.0%", "归因值", "基准值", "交互", "95% 置信区间", "与 0 无法区分", "并非额外叠加", "共同作用高于各自之和",
+  for (const char* part : {"loan = repaid：55.2%", "对数几率 0.210；100 行背景数据的平均值为 -0.200，相当于 45.0%", "归因值", "基准值", "交互", "95% 置信区间", "与 0 无法区分", "并非额外叠加", "共同作用高于各自之和",
                            "salary 越高，得分越高。", "age 越高，得分越低。", "“always”时最高", "2,048 个联盟"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
@@ -137,13 +137,52 @@ TEST(TextReport, RowsSayWhatMattersAndInWhichDirection) {
   Json json = with_rows(loan());
   json.erase("local");
   const std::string text = text_report(json, "en", {.width = 400});
-  EXPECT_THAT(text, HasSubstr("What matters for loan repaid\n"));
-  EXPECT_THAT(text, HasSubstr("Over 500 rows"));
+  EXPECT_THAT(text, HasSubstr("What matters for loan = repaid\n"));
+  EXPECT_THAT(text, HasSubstr("Over 500 of 1,000 rows: mean absolute value (log-odds)"));
   EXPECT_THAT(text, HasSubstr("A high salary raises the score."));
   EXPECT_THAT(text, HasSubstr("A high age lowers the score."));
   EXPECT_THAT(text, HasSubstr("The value of paid is highest for always (+0.300) and lowest for late (-0.200)."));
   EXPECT_THAT(line_of(text, "salary"), HasSubstr("high raises"));
   EXPECT_THAT(text, HasSubstr("salary (0.250, 40.0% of the sum)"));  // 0.25 of 0.25 + 0.25 + 0.125
+}
+
+TEST(TextReport, AMissingInputIsNamed) {
+  Json json = loan();
+  json["local"]["inputs"]["paid"] = nullptr;
+  EXPECT_THAT(line_of(text_report(json, "en"), "paid"), HasSubstr("missing"));
+  EXPECT_THAT(text_report(json, "en"), HasSubstr("Raised most by paid = missing"));
+  EXPECT_THAT(line_of(text_report(json, "zh"), "paid"), HasSubstr("缺失"));
+  json["local"].erase("inputs");  // of a prompt: a word has no input
+  EXPECT_THAT(text_report(json, "en"), Not(HasSubstr("missing")));
+}
+
+TEST(TextReport, AnInputThatIsMostlyZeroHasADirection) {
+  Json json = with_rows(loan());
+  json.erase("local");
+  for (int i = 0; i < 10; ++i) {  // gain: nine zeros whose values other features move apart
+    json["global"]["points"][i]["inputs"][0] = i == 4 ? 5000 : 0;
+    json["global"]["points"][i]["values"][2] = i == 4 ? 2.0 : -0.01 * i;
+  }
+  EXPECT_THAT(text_report(json, "en"), HasSubstr("A high salary raises the score."));
+}
+
+TEST(TextReport, IntervalsOfMeansAreNoErrorsOfRows) {
+  Json json = with_rows(loan());
+  json.erase("local");
+  json["method"]["exact"] = true;
+  EXPECT_THAT(text_report(json, "en", {.width = 200}), HasSubstr("none: the values are exact for this background"));
+  json["global"]["half_widths"][2] = 0.01;
+  EXPECT_THAT(text_report(json, "en", {.width = 200}), HasSubstr("half of the 95% interval of a mean over the rows; the values of each row are exact"));
+}
+
+TEST(TextReport, RowsThatWereNotDrawnAreNotClaimed) {
+  Json json = with_rows(loan());
+  json.erase("local");
+  json["data"]["rows"] = 500;
+  EXPECT_THAT(text_report(json, "en"), HasSubstr("Over all 500 rows: "));
+  json["data"]["rows"] = 9917;
+  EXPECT_THAT(text_report(json, "en"), HasSubstr("Over 500 of 9,917 rows: "));
+  EXPECT_THAT(text_report(json, "zh"), HasSubstr("9,917 行中的 500 行"));
 }
 
 TEST(TextReport, LinksAreNamedOnlyWhereTheyHold) {
@@ -153,8 +192,8 @@ TEST(TextReport, LinksAreNamedOnlyWhereTheyHold) {
   json["model"]["units"] = "score";
   json["local"].erase("prediction");
   const std::string text = text_report(json, "en", {.width = 200});
-  EXPECT_THAT(text, HasSubstr("loan repaid: 0.210\n"));
-  EXPECT_THAT(text, HasSubstr("0.410 above the average over the background (-0.200)"));
+  EXPECT_THAT(text, HasSubstr("loan = repaid: 0.210\n"));
+  EXPECT_THAT(text, HasSubstr("0.410 above the average over 100 background rows (-0.200)"));
 }
 
 TEST(TextReport, HostileNamesCannotSteerATerminal) {

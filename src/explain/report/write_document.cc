@@ -99,7 +99,9 @@ Json document_of(const Origin& origin, const FeatureTree& tree, const LocalExpla
     const Json inputs = inputs_of(shown, sample);
     part["inputs"] = Json::object();
     for (const Json& node : shown.tree) {
-      if (node.contains("feature")) part["inputs"][node["name"].get<std::string>()] = inputs[node["feature"].get<size_t>()];
+      if (!node.contains("feature")) continue;
+      const auto feature = node["feature"].get<size_t>();
+      if (shown.features[feature] >= 0) part["inputs"][node["name"].get<std::string>()] = inputs[feature];  // null: the data has no value there
     }
   }
   if (!sample.actual.empty()) part["actual"] = sample.actual;

@@ -23,6 +23,7 @@ export interface Sample {
   values: number[];
   halfWidths: (number | null)[];
   inputs: Input[];
+  missing: number[]; // nodes whose input says nothing
   interactions: Interaction[];
   interactionCount: number;
 }
@@ -34,6 +35,7 @@ export interface Points {
 
 export interface Rows {
   rows: number;
+  dataRows: number; // from which they were drawn
   importance: number[]; // of "others": the greatest among them
   halfWidths: (number | null)[];
   mean: (number | null)[];

@@ -1,5 +1,5 @@
 // Numbers as src/explain/report/words.cc writes them.
-import type { Input } from "./data";
+import type { Input, Sample } from "./data";
 
 export const MINUS = "\u2212";
 
@@ -37,6 +37,10 @@ export function inputText(input: Input): string {
     return (input < 0 ? MINUS : "") + (size < 10000 ? String(size) : grouped(String(size)));
   }
   return Number(input.toPrecision(4)).toString().replace("-", MINUS);
+}
+
+export function sampleInput(sample: Sample, node: number, missing: string): string {
+  return sample.missing.includes(node) ? missing : inputText(sample.inputs[node] ?? null);
 }
 
 export function holdsZero(value: number, halfWidth: number | null): boolean {

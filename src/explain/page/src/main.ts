@@ -56,7 +56,7 @@ function waterfallCard(sample: Sample, texts: Texts, text: Labels): HTMLElement 
 
 function sampleSection(sample: Sample, texts: Texts, text: Labels): HTMLElement {
   const title = sample.sample === undefined ? text.thisSample : `${text.thisSample}${text.colon}${text.row(sample.sample)}`;
-  const columns = { id: "sample-tree", title: text.tree, signed: true, values: sample.values, halfWidths: sample.halfWidths, beside: sampleBeside(data), besideTitle: text.input, decimals: data.decimals };
+  const columns = { id: "sample-tree", title: text.tree, signed: true, values: sample.values, halfWidths: sample.halfWidths, beside: sampleBeside(sample, text), besideTitle: text.input, decimals: data.decimals };
   const section = element("section", { id: "sample", "aria-label": title }, element("h2", {}, title), sentences(texts.sampleSentences), waterfallCard(sample, texts, text), card(text.tree, [text.treeNote, topOnly(text)], tree(data, columns, text, sampleTree)));
   if (sample.interactions.length > 0) {
     const shown = sample.interactions.length < sample.interactionCount ? text.interactionsShown(sample.interactions.length, sample.interactionCount.toLocaleString("en")) : "";
@@ -68,7 +68,7 @@ function sampleSection(sample: Sample, texts: Texts, text: Labels): HTMLElement 
 }
 
 function rowsSection(rows: Rows, texts: Texts, text: Labels): HTMLElement {
-  const title = text.allRows(rows.rows.toLocaleString("en"));
+  const title = rows.rows < rows.dataRows ? text.someRows(rows.rows.toLocaleString("en"), rows.dataRows.toLocaleString("en")) : text.allRows(rows.rows.toLocaleString("en"));
   const columns = { id: "rows-tree", title: text.importanceTree, signed: false, values: rows.importance, halfWidths: rows.halfWidths, beside: (node: number) => texts.directions?.[node] ?? "", besideTitle: text.direction, decimals: data.meanDecimals };
   const section = element("section", { id: "rows", "aria-label": title }, element("h2", {}, title), sentences(texts.rowSentences));
   section.append(card(text.importanceTree, [text.importanceNote(texts.units), intervalNote(text, rows.halfWidths), topOnly(text)], tree(data, columns, text, rowsTree)));

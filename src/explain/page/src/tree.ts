@@ -1,7 +1,7 @@
 // The tree of features: rows that open and close, each with its bar; the keys of a tree widget (arrows, Home, End, Enter, Space).
-import { type PageData, childrenBySize } from "./data";
+import { type PageData, type Sample, childrenBySize } from "./data";
 import { element, name as nameElement, tableUnder, widthOf } from "./dom";
-import { Figures, holdsZero, inputText } from "./figures";
+import { Figures, holdsZero, sampleInput } from "./figures";
 import type { Labels } from "./words";
 
 const FIRST_SHOWN = 20;
@@ -232,6 +232,6 @@ export function tree(data: PageData, columns: TreeColumns, labels: Labels, state
   return element("div", { id: columns.id }, tools, view.box, tableUnder(labels.table, columns.title, head, rows));
 }
 
-export function sampleBeside(data: PageData): (node: number) => string {
-  return (node) => inputText(data.local?.inputs[node] ?? null);
+export function sampleBeside(sample: Sample, labels: Labels): (node: number) => string {
+  return (node) => sampleInput(sample, node, labels.missing);
 }

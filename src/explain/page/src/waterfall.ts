@@ -3,7 +3,7 @@ import type { VisualizationSpec } from "vega-embed";
 import { chart } from "./chart";
 import type { PageData, Sample } from "./data";
 import { clipped, element, tableUnder, widthOf } from "./dom";
-import { Figures, holdsZero, inputText } from "./figures";
+import { Figures, holdsZero, sampleInput } from "./figures";
 import type { Labels } from "./words";
 
 const MOST_BARS = 12;
@@ -34,7 +34,7 @@ export function waterfallBars(data: PageData, sample: Sample, labels: Labels, by
     const node = data.nodes[index];
     const value = sample.values[index] ?? 0;
     if (!node) continue;
-    bars.push({ name: node.name, input: inputText(sample.inputs[index] ?? null), value, halfWidth: sample.halfWidths[index] ?? null, from: at, to: at + value });
+    bars.push({ name: node.name, input: sampleInput(sample, index, labels.missing), value, halfWidth: sample.halfWidths[index] ?? null, from: at, to: at + value });
     at += value;
     shownLeaves += node.leaves;
   }
