@@ -3,6 +3,7 @@
 //   interactions MODEL ROWS OUT
 //   interventional MODEL ROWS BACKGROUND OUT
 //   attribute MODEL FEATURES ROWS BACKGROUND ENGINE BUDGET SEED OUT     values of the features [rows, features] of any model, by an engine of explainer.h
+//   score MODEL ROWS OUT                    scores of a tree ensemble
 //   estimate TABLE BUDGET SEED OUT          Shapley values, then half widths of their intervals, of the game whose 2^n coalitions TABLE holds
 #include <CLI/CLI.hpp>
 #include <bit>
@@ -17,7 +18,9 @@
 #include "explain/estimate.h"
 #include "explain/explainer.h"
 #include "explain/scorers/open_model.h"
+#include "explain/tree_scorer.h"
 #include "explain/tree_shap/tree_shap.h"
+#include "base/process.h"
 
 namespace {
 
@@ -93,8 +96,10 @@ nlohmann::json run(const std::string& line, int threads) {
   const auto model = sure(explain::read_tree_ensemble(model_path));
   const auto rows = numbers(rows_path), background = background_path.empty() ? std::vector<double>() : numbers(background_path);
   std::vector<double> values;
+  const explain::TreeScorer scorer(std::make_shared<const explain::TreeEnsemble>(model));
   const auto begin = Clock::now();
-  if (command == "tree") values = explain::tree_shap(model, rows, threads).values;
+  if (command == "score") values = scorer(rows, threads);
+  else if (command == "tree") values = explain::tree_shap(model, rows, threads).values;
   else if (command == "interactions") values = explain::tree_shap_interactions(model, rows, threads);
   else if (command == "interventional") values = explain::interventional_tree_shap(model, rows, background, threads).values;
   else throw std::runtime_error("unknown command " + line);
@@ -106,6 +111,7 @@ nlohmann::json run(const std::string& line, int threads) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  deepseek::base::restart_with_brief_spin(argv);
   CLI::App app{"times attribution"};
   int threads = 0;
   app.add_option("--threads", threads, "0: all");

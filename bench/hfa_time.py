@@ -17,7 +17,7 @@ from finetune_bench import print_machine
 from hfa_models import Ours, cases
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LADDER = [32, 64, 128, 256, 512, 1024, 2048]
+LADDER = [round(32 * 2 ** (k / 2)) for k in range(13)]
 
 
 def kernel(case, rows, background):

@@ -6,26 +6,25 @@
 // them part, both are left out.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "explain/feature_tree.h"
 #include "explain/interaction.h"
+#include "explain/positive_matrix.h"
 
 namespace deepseek::explain {
 
 class CoalitionFunctionals {
  public:
-  /// tree: its leaves' features are the players; signs [count, players] of -1 and 1; lengths [players].
-  CoalitionFunctionals(const FeatureTree& tree, const at::Tensor& signs, std::span<const double> lengths);
+  /// tree: its leaves' features are the players; signs [players, count] of -1 and 1; lengths [players].
+  CoalitionFunctionals(const FeatureTree& tree, const Matrix& signs, std::span<const double> lengths);
 
   /// Covariance with the coalitions, [count], where two coalitions have exp(-sum of lengths where they differ), and the coefficient of each pair of a
   /// coalition and its complement, of which the odd (for a node) or even (for a pair) part counts.
   struct Weights {
-    at::Tensor cross, own;
+    std::vector<double> cross, own;
   };
   [[nodiscard]] Weights of(int32_t node) const;
   [[nodiscard]] Weights of(int32_t first, int32_t second, InteractionIndex index) const;
@@ -38,19 +37,26 @@ class CoalitionFunctionals {
   [[nodiscard]] Variances variance_of(int32_t first, int32_t second, InteractionIndex index) const;
 
  private:
-  struct Level;  // what the children of a node, less some, are to a pair
   struct Node {
-    at::Tensor near, far;      // logarithms of the covariance with "all in" and "all out", [count]
-    at::Tensor whole;          // 1 all in, -1 all out, 0 broken, [count]
-    double length = 0;         // sum over its players
-    at::Tensor among, chance;  // of its siblings: the integral, and the probability of their part of the coalition, [count]
-    Variances variance;        // of its siblings
+    std::vector<double> near, far;      // the covariance with "all in" and "all out", [count rounded up to vectors]
+    std::vector<int8_t> whole;          // 1 all in, -1 all out, 0 broken
+    double length = 0;                  // sum over its players
+    std::vector<double> among, chance;  // of its siblings: the integral, and the probability of their part of the coalition
+    Variances variance;                 // of its siblings
+    Matrix products;                    // of its children, [nodes of the quadrature, count]
+    std::vector<double> agreed;         // of its children, over two draws, [pairs of nodes of the quadrature]
+    std::vector<int32_t> in, broken;    // children that are all in, and broken, [count]
   };
-  [[nodiscard]] Level level(int32_t parent, std::vector<int32_t> without, InteractionIndex index) const;
-  void fill_children(int32_t parent);
-  [[nodiscard]] at::Tensor difference(int32_t node) const;
+  void join_children(size_t parent);
+  void fill_children(size_t parent);
+  [[nodiscard]] const Node& at(int32_t node) const { return nodes_[static_cast<size_t>(node)]; }
+  [[nodiscard]] std::vector<double> difference(int32_t node) const;
+  // Chance that just those of the children, less `without`, which are all in take part; 0 where one is broken.
+  [[nodiscard]] std::vector<double> chances(int32_t parent, std::span<const int32_t> without, InteractionIndex index) const;
+  [[nodiscard]] double agreement_of(int32_t parent, std::span<const int32_t> without, InteractionIndex index) const;
 
   const FeatureTree& tree_;
+  size_t count_, room_;
   std::vector<Node> nodes_;
 };
 

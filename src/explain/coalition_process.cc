@@ -1,22 +1,5 @@
 #include "explain/coalition_process.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/cholesky_inverse.h>
-#include <ATen/ops/cholesky_solve.h>
-#include <ATen/ops/dot.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/eye.h>
-#include <ATen/ops/linalg_cholesky_ex.h>
-#include <ATen/ops/linalg_solve_triangular.h>
-#include <ATen/ops/matmul.h>
-#include <ATen/ops/mv.h>
-#include <ATen/ops/outer.h>
-#include <ATen/ops/stack.h>
-#include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -24,11 +7,19 @@
 #include <utility>
 
 #include "explain/coalition_functionals.h"
+#include "explain/positive_matrix.h"
+#include "explain/vectors.h"
 
 namespace deepseek::explain {
 namespace {
 
-constexpr int kSteps = 50;           // of Adam on the likelihood; what is left by then is far below the deviations
+// Steps of Adam on the likelihood; what is left after them is far below the deviations.
+struct Climb {
+  size_t points;  // coalitions at most
+  int steps;
+  double rate;
+};
+constexpr Climb kFar{96, 30, 0.3}, kNear{320, 12, 0.15};
 constexpr double kWider = 1.08;      // the parameters are uncertain too: 95% of the values of trees and nets on real data then lie within 95% intervals
 constexpr double kLevel = 100;       // variance of the even half's mean, of which nothing is known
 constexpr size_t kAtATime = 128;     // values; bounds the memory
@@ -39,80 +30,158 @@ struct Parameters {
   double part = 1e-3;          // variance of the part without order, where the rest has 1
 };
 
-at::Tensor vector_of(const std::vector<double>& x) { return at::tensor(x, at::kDouble); }
-
 // Which half of the game: u(S) = (v(S) - v(complement)) / 2 carries the values, (v(S) + v(complement)) / 2 the interactions of pairs.
 enum class Half { kOdd, kEven };
 
-// Coalitions as rows of -1 and 1, and what the parameters make of them.
+Doubles& at(double* x) { return *reinterpret_cast<Doubles*>(x); }
+const Doubles& at(const double* x) { return *reinterpret_cast<const Doubles*>(x); }
+
+// From a row's agreement a[j] = sum over players of l s_i s_j: exp(-distance) of two coalitions, and of one and the other's complement.
+EXPLAIN_CLONES void covariances(const double* a, double whole, double* near, double* far, size_t from, size_t stride) {
+  for (size_t j = from & ~size_t{7}; j < stride; j += 8) {
+    at(near + j) = exponential((at(a + j) - whole) / 2);
+    at(far + j) = exponential((at(a + j) + whole) / -2);
+  }
+}
+
+EXPLAIN_CLONES void add_scaled(double* to, double factor, const double* x, size_t from, size_t stride) {
+  for (size_t j = from & ~size_t{7}; j < stride; j += 8) at(to + j) += factor * at(x + j);
+}
+
+EXPLAIN_CLONES void combine(double* to, const double* near, double sign, const double* far, double factor, size_t from, size_t stride) {
+  for (size_t j = from & ~size_t{7}; j < stride; j += 8) at(to + j) = (at(near + j) + sign * at(far + j)) * factor;
+}
+
+EXPLAIN_CLONES double dot(const double* x, const double* y, size_t from, size_t stride) {
+  Doubles sum = splat(0);
+  for (size_t j = from & ~size_t{7}; j < stride; j += 8) sum += at(x + j) * at(y + j);
+  double all = 0;
+  for (int lane = 0; lane < kLanes; ++lane) all += sum[lane];
+  return all;
+}
+
+// One row of the gradient: the likelihood's by the covariances is g[j], times 2 off the diagonal, 0 below it. Gives g (near - sign far) and adds g (near + sign far).
+EXPLAIN_CLONES double row_gradient(const double* inverse, const double* alpha, double mine, double sign, const double* near, const double* far, double* apart, size_t i, size_t count, size_t stride) {
+  Doubles all = splat(0);
+  const Bits places = {0, 1, 2, 3, 4, 5, 6, 7};
+  for (size_t j = i & ~size_t{7}; j < stride; j += 8) {
+    const Bits place = places + static_cast<int64_t>(j);
+    const Bits above = (place > static_cast<int64_t>(i)) & (place < static_cast<int64_t>(count)), diagonal = place == static_cast<int64_t>(i);
+    const Doubles times = above ? splat(1) : diagonal ? splat(0.5) : splat(0);
+    const Doubles g = times * (mine * at(alpha + j) - at(inverse + j));
+    const Doubles n = g * at(near + j), f = sign * g * at(far + j);
+    at(apart + j) = n - f;
+    all += n + f;
+  }
+  double sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += all[lane];
+  return sum;
+}
+
+// Coalitions as columns of -1 and 1, and what the parameters make of them.
 class Process {
  public:
-  Process(Half half, at::Tensor signs, at::Tensor y) : sign_(half == Half::kOdd ? -1 : 1), s_(std::move(signs)), y_(std::move(y)), count_(s_.size(0)) {}
+  /// signs [players, count]; y [count].
+  Process(Half half, Matrix signs, std::vector<double> y)
+      : sign_(half == Half::kOdd ? -1 : 1), s_(std::move(signs)), y_(std::move(y)), count_(s_.columns), near_(count_, count_), far_(count_, count_), k_(count_, count_) {}
 
-  // exp(-distance) of every two coalitions and of each with the other's complement, and the variance of this half of the game.
-  void set(const Parameters& p) {
-    length_ = vector_of(p.length);
+  // Covariances of every two coalitions and of each with the other's complement; false where their matrix is not positive in f64.
+  bool set(const Parameters& p) {
+    length_ = p.length;
     part_ = p.part;
-    whole_ = length_.sum().item<double>();
-    const at::Tensor differ = (whole_ - at::matmul(s_ * length_, s_.t())) / 2;
-    near_ = (-differ).exp();
-    far_ = (differ - whole_).exp();
+    whole_ = 0;
+    for (const double l : length_) whole_ += l;
     scale_ = (1 + sign_ * std::exp(-whole_)) / 2;
-    k_ = (near_ + sign_ * far_) / (2 * scale_) + part_ * at::eye(count_, at::kDouble);
-    if (sign_ > 0) k_ += kLevel;
-  }
-
-  // False where the matrix is not positive in f64.
-  bool factor() {
-    at::Tensor info;
-    std::tie(factor_, info) = at::linalg_cholesky_ex(k_);
-    if (info.item<int>() != 0) return false;
-    alpha_ = at::cholesky_solve(y_.unsqueeze(1), factor_).squeeze(1);
-    square_ = at::dot(y_, alpha_).item<double>();
+    std::vector<double> agree(s_.stride);
+    for (size_t i = 0; i < count_; ++i) {
+      const size_t from = i & ~size_t{7};
+      std::fill(agree.begin() + static_cast<int64_t>(from), agree.end(), 0.0);
+      for (size_t k = 0; k < s_.rows; ++k) add_scaled(agree.data(), length_[k] * s_.row(k)[i], s_.row(k), i, near_.stride);
+      covariances(agree.data(), whole_, near_.row(i), far_.row(i), i, near_.stride);
+      combine(k_.row(i), near_.row(i), sign_, far_.row(i), 1 / (2 * scale_), i, near_.stride);
+      if (sign_ > 0) {
+        for (size_t j = i; j < count_; ++j) k_.row(i)[j] += kLevel;
+      }
+      k_.row(i)[i] += part_;
+      std::fill(k_.row(i) + count_, k_.row(i) + k_.stride, 0.0);
+    }
+    if (!factor(k_)) return false;
+    alpha_ = y_;
+    alpha_.resize(k_.stride);
+    solve(k_, alpha_);
+    square_ = 0;
+    for (size_t i = 0; i < count_; ++i) square_ += y_[i] * alpha_[i];
     return std::isfinite(square_) && square_ > 0;
   }
 
   // Log-likelihood with the scale at its best.
-  double likelihood() const {
-    return -0.5 * static_cast<double>(count_) * std::log(square_ / static_cast<double>(count_)) - factor_.diagonal().log().sum().item<double>();
+  [[nodiscard]] double likelihood() const {
+    double logs = 0;
+    for (size_t i = 0; i < count_; ++i) logs += std::log(k_.row(i)[i]);
+    return -0.5 * static_cast<double>(count_) * std::log(square_ / static_cast<double>(count_)) - logs;
   }
 
-  // Its gradient by the logarithms of the lengths [n] and of the part.
-  std::pair<at::Tensor, double> gradient() const {
-    const at::Tensor g = 0.5 * (at::outer(alpha_, alpha_) * (static_cast<double>(count_) / square_) - at::cholesky_inverse(factor_));
-    const at::Tensor near = g * near_, far = g * far_;
-    const at::Tensor agree = (s_ * at::matmul(near - sign_ * far, s_)).sum(0);
-    const double all = (near + sign_ * far).sum().item<double>();
+  // Its gradient by the logarithms of the lengths [n] and, last, of the part.
+  [[nodiscard]] std::vector<double> gradient() const {
+    const Matrix inverted = inverse(inverse_of_factor(k_));
+    std::vector<double> apart(k_.stride), agree(length_.size());
+    double all = 0, trace = 0;
+    for (size_t i = 0; i < count_; ++i) {
+      const double mine = alpha_[i] * static_cast<double>(count_) / square_;
+      all += row_gradient(inverted.row(i), alpha_.data(), mine, sign_, near_.row(i), far_.row(i), apart.data(), i, count_, k_.stride);
+      for (size_t k = 0; k < agree.size(); ++k) agree[k] += s_.row(k)[i] * dot(s_.row(k), apart.data(), i, k_.stride);
+      trace += 0.5 * (mine * alpha_[i] - inverted.row(i)[i]);
+    }
     // d scale / d l = -sign exp(-whole) / 2 for every l.
     const double of_scale = -sign_ * all * std::exp(-whole_) / (4 * scale_ * scale_);
-    return {length_ * ((agree - all) / (4 * scale_) - of_scale), part_ * g.trace().item<double>()};
+    std::vector<double> result;
+    for (size_t k = 0; k < agree.size(); ++k) result.push_back(length_[k] * ((agree[k] - all) / (4 * scale_) - of_scale));
+    result.push_back(part_ * trace);
+    return result;
   }
 
   // Means and variances, in units of the scale, of linear functionals of the game.
-  [[nodiscard]] std::pair<at::Tensor, at::Tensor> values(const std::vector<CoalitionFunctionals::Weights>& weights, const std::vector<CoalitionFunctionals::Variances>& before) const {
-    std::vector<at::Tensor> covariance;
-    std::vector<double> prior;
-    for (const auto& w : weights) covariance.push_back(w.cross / scale_ + part_ * w.own);
-    for (const auto& v : before) prior.push_back(v.smooth / scale_ + part_ * v.own);
-    const at::Tensor c = at::stack(covariance, 1), solved = at::linalg_solve_triangular(factor_, c, false);
-    return {at::mv(c.t(), alpha_), (at::tensor(prior, at::kDouble) - solved.square().sum(0)).clamp_min(0)};
+  [[nodiscard]] std::pair<std::vector<double>, std::vector<double>> values(const std::vector<CoalitionFunctionals::Weights>& weights, const std::vector<CoalitionFunctionals::Variances>& before) const {
+    Matrix c(count_, weights.size());
+    std::vector<double> mean(weights.size()), variance;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      for (size_t s = 0; s < count_; ++s) {
+        const double x = c.row(s)[i] = weights[i].cross[s] / scale_ + part_ * weights[i].own[s];
+        mean[i] += x * alpha_[s];
+      }
+    }
+    solve_lower(k_, c);
+    for (size_t i = 0; i < weights.size(); ++i) {
+      double known = 0;
+      for (size_t s = 0; s < count_; ++s) known += c.row(s)[i] * c.row(s)[i];
+      variance.push_back(std::max(0.0, before[i].smooth / scale_ + part_ * before[i].own - known));
+    }
+    return {mean, variance};
   }
   [[nodiscard]] double square() const { return square_; }
   // Mean square of what is left at each coalition when the others foretell it, in units of its deviation there (Rasmussen and Williams 2006, 5.12).
-  [[nodiscard]] double left_out() const { return (alpha_.square() / at::cholesky_inverse(factor_).diagonal()).mean().item<double>(); }
+  [[nodiscard]] double left_out() const {
+    const auto diagonal = inverse_diagonal(inverse_of_factor(k_));
+    double sum = 0;
+    for (size_t i = 0; i < count_; ++i) sum += alpha_[i] * alpha_[i] / diagonal[i];
+    return sum / static_cast<double>(count_);
+  }
 
  private:
   double sign_;
-  at::Tensor s_, y_;
-  int64_t count_;
-  at::Tensor length_;
+  Matrix s_;
+  std::vector<double> y_;
+  size_t count_;
+  Matrix near_, far_, k_;
+  std::vector<double> length_, alpha_;
   double part_ = 0, whole_ = 0, scale_ = 1, square_ = 0;
-  at::Tensor near_, far_, k_, factor_, alpha_;
 };
 
 // Log-lengths are normal around their mean, which is nearly free: a player that never mattered does not wander off, and a game may be additive.
 struct Prior {
   double centre, of_mean = 1.0 / 16, of_each = 1.0 / 3;  // precisions
+
+  explicit Prior(size_t n) : centre(std::log(2 * std::min(0.1, 1.4 / static_cast<double>(n)))) {}
 
   static double mean_of(const std::vector<double>& lengths) {
     double sum = 0;
@@ -129,87 +198,90 @@ struct Prior {
   [[nodiscard]] double slope(double length, double mean, size_t count) const { return -of_each * (std::log(length) - mean) - of_mean * (mean - centre) / static_cast<double>(count); }
 };
 
-// Maximises the likelihood by Adam in the logarithms.
-Parameters learned(Process& process, int64_t n) {
-  const Prior prior{std::log(2 * std::min(0.1, 1.4 / static_cast<double>(n)))};
-  Parameters p{.length = std::vector<double>(static_cast<size_t>(n), std::exp(prior.centre))}, best = p;
+// Where to begin: as if nothing had been asked.
+Parameters unlearned(size_t n) { return {.length = std::vector<double>(n, std::exp(Prior(n).centre))}; }
+
+// Climbs the likelihood by Adam in the logarithms; gives the best that it saw.
+Parameters climbed(Process& process, Parameters p, const Climb& climb) {
+  const Prior prior(p.length.size());
+  Parameters best = p;
   double most = -std::numeric_limits<double>::infinity();
-  const auto count = static_cast<size_t>(n) + 1;
+  const size_t count = p.length.size() + 1;
   std::vector<double> first(count), second(count);
-  for (int step = 1; step <= kSteps; ++step) {
-    process.set(p);
-    if (!process.factor()) {
+  for (int step = 1; step <= climb.steps; ++step) {
+    if (!process.set(p)) {
       p.part *= 4;
       continue;
     }
     const double value = process.likelihood() + prior.logarithm(p.length), mean = Prior::mean_of(p.length);
     if (value > most) most = value, best = p;
-    const auto [lengths, part] = process.gradient();
+    if (step == climb.steps) break;
+    const std::vector<double> gradient = process.gradient();
     for (size_t i = 0; i < count; ++i) {
       double& x = i + 1 < count ? p.length[i] : p.part;
-      const double g = i + 1 < count ? lengths.data_ptr<double>()[i] + prior.slope(x, mean, p.length.size()) : part;
+      const double g = gradient[i] + (i + 1 < count ? prior.slope(x, mean, p.length.size()) : 0);
       first[i] = 0.8 * first[i] + 0.2 * g;
       second[i] = 0.95 * second[i] + 0.05 * g * g;
-      const double rate = 0.25 * first[i] / (1 - std::pow(0.8, step)) / std::sqrt(second[i] / (1 - std::pow(0.95, step)) + 1e-12);
-      x = i + 1 < count ? std::clamp(x * std::exp(rate), 1e-6, 4.2) : std::clamp(x * std::exp(rate), kLeastPart, 10.0);
+      const double move = climb.rate * first[i] / (1 - std::pow(0.8, step)) / std::sqrt(second[i] / (1 - std::pow(0.95, step)) + 1e-12);
+      x = i + 1 < count ? std::clamp(x * std::exp(move), 1e-6, 4.2) : std::clamp(x * std::exp(move), kLeastPart, 10.0);
     }
   }
   return best;
 }
 
-at::Tensor signs_of(std::span<const uint8_t> coalitions, int64_t n) {
-  at::Tensor signs = at::empty({static_cast<int64_t>(coalitions.size()) / n, n}, at::kDouble);
-  double* to = signs.data_ptr<double>();
-  for (size_t i = 0; i < coalitions.size(); ++i) to[i] = coalitions[i] != 0 ? 1 : -1;
-  return signs;
-}
+// Every `step`-th coalition from `first` on, `most` of them, as columns of -1 and 1; and what is known of them.
+struct Known {
+  Matrix signs;
+  std::vector<double> y;
 
-// Of count rows, `wanted` spread evenly, the first among them.
-at::Tensor spread(int64_t count, int64_t wanted) { return (at::arange(std::min(count, wanted), at::kLong) * count).div(std::min(count, wanted), "floor"); }
-
-// One thread for matrices that are too small for more.
-class FewThreads {
- public:
-  explicit FewThreads(int64_t points) : before_(at::get_num_threads()) {
-    if (points <= kLearningPoints) at::set_num_threads(1);
+  Known(std::span<const uint8_t> coalitions, std::span<const double> all, size_t n, std::span<const size_t> rows) : signs(n, rows.size()) {
+    for (size_t r = 0; r < rows.size(); ++r) {
+      for (size_t k = 0; k < n; ++k) signs.row(k)[r] = coalitions[rows[r] * n + k] != 0 ? 1 : -1;
+      y.push_back(all[rows[r]]);
+    }
   }
-  ~FewThreads() { at::set_num_threads(before_); }
-  FewThreads(const FewThreads&) = delete;
-  FewThreads& operator=(const FewThreads&) = delete;
-
- private:
-  int before_;
 };
 
-Parameters learned_from(Half half, const at::Tensor& signs, const at::Tensor& y) {
-  const at::Tensor chosen = spread(y.size(0), kLearningPoints);
-  const FewThreads threads(chosen.size(0));
-  Process learning(half, signs.index_select(0, chosen), y.index_select(0, chosen));
-  return learned(learning, signs.size(1));
+// The parameters: many steps over few coalitions, then few over many, all spread evenly over those that were asked.
+Parameters learned_from(Half half, std::span<const uint8_t> coalitions, std::span<const double> y, size_t n) {
+  Parameters p = unlearned(n);
+  size_t before = 0;
+  for (const Climb& climb : {kFar, kNear}) {
+    const size_t wanted = std::min(y.size(), climb.points);
+    if (wanted == before) break;
+    before = wanted;
+    std::vector<size_t> rows;
+    for (size_t i = 0; i < wanted; ++i) rows.push_back(i * y.size() / wanted);
+    Known known(coalitions, y, n, rows);
+    Process process(half, std::move(known.signs), std::move(known.y));
+    p = climbed(process, std::move(p), climb);
+  }
+  return p;
 }
 
 // Means and variances of the functionals whose weights and variances `weights_of(functionals, i)` and `variances_of(functionals, i)` give, by a half of the game.
 template <typename WeightsOf, typename VariancesOf>
-std::pair<std::vector<double>, std::vector<double>> fitted(Half half, const at::Tensor& signs, const FeatureTree& tree, const at::Tensor& y, Parameters p, size_t wanted,
+std::pair<std::vector<double>, std::vector<double>> fitted(Half half, std::span<const uint8_t> coalitions, std::span<const double> y, const FeatureTree& tree, Parameters p, size_t wanted,
                                                            const WeightsOf& weights_of, const VariancesOf& variances_of) {
-  const int64_t count = y.size(0), parts = (count + kMostPoints - 1) / kMostPoints;
-  const FewThreads threads(count);
+  const size_t n = p.length.size(), count = y.size(), parts = (count + kMostPoints - 1) / kMostPoints;
   std::vector<double> mean(wanted), variance(wanted);
-  for (int64_t part = 0; part < parts; ++part) {
-    const at::Tensor rows = at::arange(part, count, parts, at::kLong), some = signs.index_select(0, rows);
-    Process process(half, some, y.index_select(0, rows));
-    for (process.set(p); !process.factor(); process.set(p)) p.part *= 4;
-    const auto points = static_cast<double>(rows.size(0)), players = static_cast<double>(signs.size(1)), all = static_cast<double>(parts);
+  for (size_t part = 0; part < parts; ++part) {
+    std::vector<size_t> rows;
+    for (size_t r = part; r < count; r += parts) rows.push_back(r);
+    const Known known(coalitions, y, n, rows);
+    Process process(half, known.signs, known.y);
+    while (!process.set(p)) p.part *= 4;
+    const auto points = static_cast<double>(rows.size()), players = static_cast<double>(n), all = static_cast<double>(parts);
     const double scale = std::max(process.left_out() * points, process.square()) / std::max(points - players, points / 3);
-    const CoalitionFunctionals functionals(tree, some, p.length);
+    const CoalitionFunctionals functionals(tree, known.signs, p.length);
     for (size_t first = 0; first < wanted; first += kAtATime) {
       std::vector<CoalitionFunctionals::Weights> weights;
       std::vector<CoalitionFunctionals::Variances> before;
       for (size_t i = first; i < std::min(wanted, first + kAtATime); ++i) weights.push_back(weights_of(functionals, i)), before.push_back(variances_of(functionals, i));
       const auto [m, v] = process.values(weights, before);
       for (size_t i = 0; i < weights.size(); ++i) {
-        mean[first + i] += m.template const_data_ptr<double>()[i] / all;
-        variance[first + i] += v.template const_data_ptr<double>()[i] * scale / (all * all);
+        mean[first + i] += m[i] / all;
+        variance[first + i] += v[i] * scale / (all * all);
       }
     }
   }
@@ -257,8 +329,6 @@ double rms(std::span<const double> x) {
   return std::sqrt(sum / static_cast<double>(x.size()));
 }
 
-at::Tensor tensor_of(std::span<const double> x) { return at::tensor(at::ArrayRef<double>(x.data(), x.size()), at::kDouble); }
-
 }  // namespace
 
 double degrees_of_freedom(size_t coalitions, int64_t players) { return std::max(1.0, (static_cast<double>(coalitions) - static_cast<double>(players)) / 2); }
@@ -268,9 +338,10 @@ CoalitionPosterior coalition_posterior(std::span<const uint8_t> coalitions, cons
   CoalitionPosterior result{std::vector<double>(nodes), std::vector<double>(nodes)};
   const double unit = rms(odd);
   if (unit == 0) return result;  // the odd part is 0 wherever it was asked
-  const at::Tensor signs = signs_of(coalitions, tree.feature_count()), y = tensor_of(odd) / unit;
+  std::vector<double> y(odd.begin(), odd.end());
+  for (double& x : y) x /= unit;
   const auto [mean, variance] = fitted(
-      Half::kOdd, signs, tree, y, learned_from(Half::kOdd, signs, y), nodes, [](const auto& functionals, size_t n) { return functionals.of(static_cast<int32_t>(n)); },
+      Half::kOdd, coalitions, y, tree, learned_from(Half::kOdd, coalitions, y, static_cast<size_t>(tree.feature_count())), nodes, [](const auto& functionals, size_t n) { return functionals.of(static_cast<int32_t>(n)); },
       [](const auto& functionals, size_t n) { return functionals.variance_of(static_cast<int32_t>(n)); });
   for (size_t n = 0; n < nodes; ++n) result.mean[n] = unit * mean[n];
   result.mean[0] = 2 * odd[0];  // the first coalition holds all players
@@ -286,11 +357,11 @@ std::vector<PairPosterior> strongest_interactions(std::span<const uint8_t> coali
   for (double& value : centred) value -= middle;
   const double unit = rms(centred);
   if (unit <= 1e-13 * std::abs(middle)) return {};  // the model adds up
-  const at::Tensor signs = signs_of(coalitions, tree.feature_count()), y = tensor_of(centred) / unit;
-  const Parameters p = learned_from(Half::kEven, signs, y);
+  for (double& value : centred) value /= unit;
+  const Parameters p = learned_from(Half::kEven, coalitions, centred, static_cast<size_t>(tree.feature_count()));
   std::vector<PairPosterior> pairs = candidates(tree, p.length);
   const auto [mean, variance] = fitted(
-      Half::kEven, signs, tree, y, p, pairs.size(), [&](const auto& functionals, size_t i) { return functionals.of(pairs[i].first, pairs[i].second, index); },
+      Half::kEven, coalitions, centred, tree, p, pairs.size(), [&](const auto& functionals, size_t i) { return functionals.of(pairs[i].first, pairs[i].second, index); },
       [&](const auto& functionals, size_t i) { return functionals.variance_of(pairs[i].first, pairs[i].second, index); });
   for (size_t i = 0; i < pairs.size(); ++i) {
     pairs[i].mean = unit * mean[i];

@@ -33,6 +33,5 @@ struct PairPosterior {
 constexpr size_t kMostInteracting = 48;
 
 constexpr int64_t kMostPoints = 4096;    // a matrix of 128 MiB
-constexpr int64_t kLearningPoints = 512;  // the parameters are learned from so many
 
 }  // namespace deepseek::explain

@@ -142,12 +142,17 @@ LocalExplanation Explainer::by_trees(std::span<const double> row, std::span<cons
 }
 
 // Of a linear score the value of a feature is its weight times its distance from the background's mean, on any tree.
-LocalExplanation Explainer::by_weights(std::span<const double> row) const {
+Result<LocalExplanation> Explainer::by_weights(std::span<const double> row) const {
   const auto n = static_cast<size_t>(features_);
   const std::span<const double> weights = std::span(model_.weights).subspan(static_cast<size_t>(options_.output) * n, n);
   std::vector<double> values(n);
   LocalExplanation local{.base = model_.offset[static_cast<size_t>(options_.output)]};
   for (size_t j = 0; j < n; ++j) {
+    if (weights[j] == 0) continue;
+    if (!std::isfinite(row[j]) || !std::isfinite(means_[j])) {
+      const std::string name = tree_.nodes[static_cast<size_t>(tree_.leaves()[j])].name;
+      return base::fail("a linear model has no score where '{}' is missing, as it is in {}; fill it in, or leave such rows out", name, std::isfinite(row[j]) ? "the background" : "this row");
+    }
     values[j] = weights[j] * (row[j] - means_[j]);
     local.base += weights[j] * means_[j];
   }
@@ -204,10 +209,8 @@ Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double>
       if (engine_ == Engine::kTrees) {
         const auto output = static_cast<size_t>(options_.output);
         found.push_back(by_trees(row, std::span(trees.values).subspan(((r - first) * outputs + output) * nodes, nodes), trees.base[output]));
-      } else if (engine_ == Engine::kLinear) {
-        found.push_back(by_weights(row));
       } else {
-        auto one = engine_ == Engine::kGradients ? by_gradients(row) : by_game(row);
+        auto one = engine_ == Engine::kLinear ? by_weights(row) : engine_ == Engine::kGradients ? by_gradients(row) : by_game(row);
         if (!one) {
           if (found.size() < 2) return base::pass(one);
           stopped = one.error().message;

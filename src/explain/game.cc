@@ -37,27 +37,9 @@ base::Status FunctionGame::worth(std::span<const uint8_t> coalitions, std::span<
 }
 
 MarginalGame::MarginalGame(Scorer scorer, std::vector<double> row, std::vector<double> background, int64_t rows_at_a_time)
-    : scorer_(std::move(scorer)), row_(std::move(row)), background_(std::move(background)), rows_at_a_time_(rows_at_a_time) {}
+    : scorer_(std::move(scorer)), rows_(row, background), players_(static_cast<int64_t>(row.size())), rows_at_a_time_(rows_at_a_time) {}
 
-base::Status MarginalGame::worth(std::span<const uint8_t> coalitions, std::span<double> worth) {
-  const size_t n = row_.size(), count = background_.size() / n, at_a_time = std::max<size_t>(1, static_cast<size_t>(rows_at_a_time_) / count);
-  std::vector<double> rows, weights;
-  for (size_t first = 0; first < worth.size(); first += at_a_time) {
-    const size_t last = std::min(worth.size(), first + at_a_time);
-    rows.resize((last - first) * background_.size());
-    weights.assign((last - first) * count, 1);
-    double* to = rows.data();
-    for (size_t i = first; i < last; ++i) {
-      const uint8_t* known = coalitions.data() + i * n;
-      for (size_t b = 0; b < count; ++b, to += n) {
-        for (size_t j = 0; j < n; ++j) to[j] = known[j] != 0 ? row_[j] : background_[b * n + j];
-      }
-    }
-    if (base::Status ok = mean_scores(scorer_, rows, weights, worth.subspan(first, last - first)); !ok) return ok;
-    rows_scored_ += static_cast<int64_t>((last - first) * count);
-  }
-  return {};
-}
+base::Status MarginalGame::worth(std::span<const uint8_t> coalitions, std::span<double> worth) { return rows_.mean_scores(scorer_, coalitions, rows_at_a_time_, worth); }
 
 ConditionalGame::ConditionalGame(Scorer scorer, std::vector<double> row, std::vector<double> pool, int64_t neighbours, std::vector<uint8_t> is_category)
     : scorer_(std::move(scorer)), row_(std::move(row)), pool_(std::move(pool)), neighbours_(std::min(static_cast<size_t>(neighbours), pool_.size() / row_.size())), squares_(pool_.size()) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "explain/mixed_rows.h"
 
 namespace deepseek::explain {
 
@@ -42,14 +43,15 @@ class MarginalGame : public Game {
   /// row [features]; background [count, features], count >= 1.
   MarginalGame(Scorer scorer, std::vector<double> row, std::vector<double> background, int64_t rows_at_a_time = 16384);
 
-  [[nodiscard]] int64_t players() const override { return static_cast<int64_t>(row_.size()); }
+  [[nodiscard]] int64_t players() const override { return players_; }
   [[nodiscard]] base::Status worth(std::span<const uint8_t> coalitions, std::span<double> worth) override;
-  [[nodiscard]] int64_t rows_scored() const { return rows_scored_; }
+  /// Different rows that the model was asked for.
+  [[nodiscard]] int64_t rows_scored() const { return rows_.rows_scored(); }
 
  private:
   Scorer scorer_;
-  std::vector<double> row_, background_;
-  int64_t rows_at_a_time_, rows_scored_ = 0;
+  MixedRows rows_;
+  int64_t players_, rows_at_a_time_;
 };
 
 /// Conditional worth (observed dependence): a weighted mean of the score over the `neighbours` rows of the pool that are nearest to the row in the coalition's

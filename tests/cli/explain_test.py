@@ -290,6 +290,16 @@ class Explain(Case):
         self.assertAlmostEqual(found["local"]["values"][0], exact["values"][0], places=6)
         self.sums(found, found["local"]["values"], 1e-6)
 
+    def test_a_linear_model_and_a_missing_value(self):
+        (self.folder / "rows.csv").write_text("a,b\n1,2\n3,\n4,5\n")
+        (self.folder / "linear.json").write_text(json.dumps({"weights": [2, -1], "offset": 0.5, "features": ["a", "b"]}))
+        ask = ["explain", "--quiet", "--json", "--data", self.folder / "rows.csv", "--model", self.folder / "linear.json"]
+        self.refused(run(*ask, "--sample", 1), "'b' is missing", 1)
+        (self.folder / "rows.csv").write_text("a,b\n1,2\n3,0\n4,5\n")
+        local = json.loads(self.done(run(*ask, "--sample", 1, "--tree", "flat")))["local"]
+        self.assertAlmostEqual(local["score"], 6.5)
+        self.assertAlmostEqual(local["values"][1], 2 * (3 - 8 / 3))
+
     def test_a_closed_pipe(self):
         process = subprocess.Popen([CLI, "explain", "--quiet", "--data", CREDIT, "--model", self.model, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stdout.close()

@@ -45,7 +45,10 @@ class Search {
   [[nodiscard]] Json steps_of(double strength) const {
     Json columns = Json::array({feature_});
     for (const std::string& name : options_.together) columns.push_back(name);
-    return Json::array({{{"step", "resample"}, {"columns", std::move(columns)}, {"strength", strength}, {"donors", "any"}}});
+    Json steps = Json::array();
+    if (options_.reweigh > 0) steps.push_back({{"step", "reweigh"}, {"column", feature_}, {"strength", options_.reweigh}});
+    steps.push_back({{"step", "resample"}, {"columns", std::move(columns)}, {"strength", strength}, {"donors", "any"}});
+    return steps;
   }
 
   [[nodiscard]] double lost(const Trial& trial) const { return before_.quality - trial.quality; }
@@ -182,6 +185,7 @@ Result<Json> plan_augmentation(const Table& table, const std::string& target, co
   if (table.find(feature) == nullptr) return base::refuse("the table has no column '{}' to make a plan for", feature);
   if (!(options.target_reliance >= 0 && options.target_reliance < 1)) return base::refuse("a reliance lies between 0 and 1; {} does not", options.target_reliance);
   if (!(options.most_accuracy_lost >= 0)) return base::refuse("the accuracy that may be lost is 0 or more; {} is not", options.most_accuracy_lost);
+  if (!(options.reweigh >= 0 && options.reweigh <= 1)) return base::refuse("reweighing has a strength from 0 to 1; {} is none", options.reweigh);
   if (!options.training.weights.empty() || !options.training.sources.empty()) return base::refuse("a plan is made without weights and copies of its own");
   return Search(table, target, feature, options).plan();
 }

@@ -19,6 +19,8 @@ struct PlanOptions {
   double target_reliance = 0;         ///< share of the feature that is wanted; 0: half of what a model trained on the table has
   double most_accuracy_lost = 0.01;   ///< on the held-out rows; of r2 where the target is a number
   std::vector<std::string> together;  ///< columns that are redrawn with the feature, from the same donor: strong proxies, where they shall count less too
+  double reweigh = 0;                 ///< above 0, at most 1: every trial also reweighs the rows by the feature, this strongly. It takes away what the labels owe to the feature through its
+                                      ///< proxies too, and what they rightly share: worth it where the labels are known to be biased by the feature
   std::optional<double> expected;     ///< share that was expected; only noted in the plan
   std::optional<double> found;        ///< share of the model in question; only noted in the plan
   const ProxyReport* proxies = nullptr;  ///< only noted in the plan

@@ -9,18 +9,11 @@
 
 #include "explain/tree_ensemble.h"
 #include "explain/tree_shap/quadrature.h"
-
-#define EXPLAIN_INLINE [[gnu::always_inline]] inline
+#include "explain/vectors.h"
 
 namespace deepseek::explain {
 
-// The compiler's vectors, anywhere among doubles: one register of AVX-512, two of AVX2.
-typedef double Doubles __attribute__((vector_size(64), aligned(8), may_alias));
-typedef int64_t Bits __attribute__((vector_size(64), aligned(8), may_alias));
-constexpr int kLanes = 8, kVectors = 8, kBlockRows = kLanes * kVectors;
-
-EXPLAIN_INLINE Doubles splat(double x) { return Doubles{x, x, x, x, x, x, x, x}; }
-EXPLAIN_INLINE Doubles pick(const Bits& which, double yes, double no) { return which ? splat(yes) : splat(no); }
+constexpr int kVectors = 8, kBlockRows = kLanes * kVectors;
 
 struct PathElement {
   int64_t feature = 0;

@@ -56,7 +56,7 @@ EXPLAIN_INLINE void add_values(std::span<const PathElement> path, double value, 
   }
 }
 
-[[gnu::target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")]] void leaf_values(std::span<const PathElement> path, double value, Doubles* phi) {
+EXPLAIN_CLONES void leaf_values(std::span<const PathElement> path, double value, Doubles* phi) {
   switch (path.size()) {
     case 1: return add_values<1>(path, value, phi);
     case 2: return add_values<2>(path, value, phi);
@@ -71,7 +71,7 @@ EXPLAIN_INLINE void add_values(std::span<const PathElement> path, double value, 
 }
 
 // Half the interaction index of each pair of the path, both ways round.
-[[gnu::target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")]] void leaf_interactions(std::span<const PathElement> path, double value, int64_t features, Doubles* phi) {
+EXPLAIN_CLONES void leaf_interactions(std::span<const PathElement> path, double value, int64_t features, Doubles* phi) {
   const auto m = static_cast<int>(path.size());
   const Quadrature& nodes = quadrature(m / 2);
   const Factors f(path, nodes);
