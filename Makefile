@@ -53,7 +53,7 @@ bench-hfa: bench-programs ## attribution beside shap, shapiq and captum
 	@$(HFA) -c "import captum" 2>/dev/null || ($(HFA) -m pip install -q torch==2.13.0 && $(HFA) -m pip install -q shap shapiq scikit-learn xgboost-cpu lightgbm tqdm && $(HFA) -m pip install -q --no-deps captum)
 	@$(HFA) bench/hfa_bench.py
 bench-reliance: bench-programs ## a reliance planted into census income, found and cut
-	@$(BUILD)/bin/deepseek-bench-reliance
+	@$(BUILD)/bin/deepseek-bench-reliance "$${DEEPSEEK_DATA:-../shared/data}/adult.csv"
 bench-deepseek: build ## DeepSeek-V3 and V3.2 in the shape of a small model beside Transformers
 	@$(PYTHON) bench/deepseek_bench.py --ours $(BUILD)/bin
 bench-device: build bench-programs ## a model on a GPU beside Transformers
