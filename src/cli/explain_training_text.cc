@@ -55,7 +55,7 @@ std::string plan_text(const Words& say, const Json& plan, const std::vector<std:
                 100 * risen["after"].get<double>());
   }
   if (plan["steps"].empty()) text += say("  It has no steps.\n", "  方案没有任何步骤。\n");
-  if (!measures["reached"].get<bool>()) text += say("  It does not reach what was wanted within the accuracy that may be lost (--most_accuracy_lost).\n", "  在允许损失的准确率内（--most_accuracy_lost）未能达到目标。\n");
+  if (!measures["reached"].get<bool>()) text += say("  The {0:.1f}% that is wanted (--target_reliance) costs more than may be lost (--most_accuracy_lost).\n", "  要达到目标份额 {0:.1f}%（--target_reliance），损失会超过允许的范围（--most_accuracy_lost）。\n", 100 * measures["wanted_reliance"].get<double>());
   for (const std::string& other : flagged) {
     if (other != feature) text += say("  Nothing is planned for {0} yet: --feature {0} does that.\n", "  尚未为 {0} 制定方案：请使用 --feature {0}。\n", explain::harmless(other));
   }

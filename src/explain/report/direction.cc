@@ -93,8 +93,8 @@ std::string Teller::direction_sentence(int node) const {
   const auto& [highest, lowest] = std::pair(direction.highest, direction.lowest);
   switch (direction.kind) {
     case Direction::Kind::kUnknown: return "";
-    case Direction::Kind::kRaises: return say("A high {} raises the score.", "{} 越高，得分越高。", name);
-    case Direction::Kind::kLowers: return say("A high {} lowers the score.", "{} 越高，得分越低。", name);
+    case Direction::Kind::kRaises: return say("High values of {} raise the score.", "{} 越高，得分越高。", name);
+    case Direction::Kind::kLowers: return say("High values of {} lower the score.", "{} 越高，得分越低。", name);
     case Direction::Kind::kMixed: return say("{} moves the score in no single direction.", "{} 对得分的影响方向不单一。", name);
     case Direction::Kind::kCategories: break;
   }

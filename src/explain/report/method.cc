@@ -64,7 +64,7 @@ std::vector<std::pair<std::string, std::string>> Teller::method() const {
   }
   add(say("model", "模型"), harmless(document.model) + (document.kind.empty() ? "" : say.bracketed(harmless(document.kind))));
   add(say("data", "数据"), data_text(say, document));
-  if (document.local && document.local->sample >= 0) add(say("sample", "样本"), say("row {}", "第 {} 行", document.local->sample));
+  if (document.local && document.local->sample >= 0) add(say("sample", "样本"), say("row {} (0 is the first)", "第 {} 行（从 0 数起）", document.local->sample));
   if (document.global) add(say("rows explained", "解释的行数"), base::with_commas(static_cast<uint64_t>(std::max<int64_t>(0, document.global->rows))));
   for (const std::string& note : document.notes) add(say("note", "备注"), harmless(note));
   return rows;

@@ -157,9 +157,11 @@ std::vector<std::string> Teller::sample_sentences() const {
   std::vector<std::string> sentences;
   const double distance = sample.score - document.base;
   const std::string side = distance < 0 ? say("below", "低于") : say("above", "高于");
-  if (const auto base = linked_base(); base && document.units == "probability") {
+  const auto base = linked_base();
+  const bool told_apart = base && *base != prediction();  // two figures of "<0.01%" say nothing
+  if (told_apart && document.units == "probability") {
     sentences.push_back(say("The model puts {0} at {1}, {2} {3} ({4}).", "对{0}，模型给出 {1}，{2}{3}（{4}）。", quoted_subject(), prediction(), side, base_name(), *base));
-  } else if (base) {
+  } else if (told_apart) {
     sentences.push_back(say("The model puts {0} at {1}, {2} the {3} of the base value, {4}.", "对{0}，模型给出 {1}，{2}基准值（{4}）所对应的 {3}。", quoted_subject(), prediction(), side, *base, base_name()));
   } else {
     const std::string far = figures.plain(std::abs(distance)), away = distance < 0 ? say("{} below", "低 {}", far) : say("{} above", "高 {}", far);

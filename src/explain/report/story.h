@@ -38,7 +38,7 @@ struct Teller {
   [[nodiscard]] std::string interaction_name(const ShownInteraction& interaction) const;
   /// Where an input's size moves the score, from the points: "high raises", "Husband +0.91, Own-child -1.02"; "" where nothing can be said.
   [[nodiscard]] std::string direction(int node) const;
-  /// "A high age raises the score."
+  /// "High values of age raise the score."
   [[nodiscard]] std::string direction_sentence(int node) const;
   /// How all this was computed: label and text.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> method() const;

@@ -139,8 +139,8 @@ TEST(TextReport, RowsSayWhatMattersAndInWhichDirection) {
   const std::string text = text_report(json, "en", {.width = 400});
   EXPECT_THAT(text, HasSubstr("What matters for loan = repaid\n"));
   EXPECT_THAT(text, HasSubstr("Over 500 of 1,000 rows: mean absolute value (log-odds)"));
-  EXPECT_THAT(text, HasSubstr("A high salary raises the score."));
-  EXPECT_THAT(text, HasSubstr("A high age lowers the score."));
+  EXPECT_THAT(text, HasSubstr("High values of salary raise the score."));
+  EXPECT_THAT(text, HasSubstr("High values of age lower the score."));
   EXPECT_THAT(text, HasSubstr("The value of paid is highest for always (+0.300) and lowest for late (-0.200)."));
   EXPECT_THAT(line_of(text, "salary"), HasSubstr("high raises"));
   EXPECT_THAT(text, HasSubstr("salary (0.250, 40.0% of the sum)"));  // 0.25 of 0.25 + 0.25 + 0.125
@@ -163,7 +163,7 @@ TEST(TextReport, AnInputThatIsMostlyZeroHasADirection) {
     json["global"]["points"][i]["inputs"][0] = i == 4 ? 5000 : 0;
     json["global"]["points"][i]["values"][2] = i == 4 ? 2.0 : -0.01 * i;
   }
-  EXPECT_THAT(text_report(json, "en"), HasSubstr("A high salary raises the score."));
+  EXPECT_THAT(text_report(json, "en"), HasSubstr("High values of salary raise the score."));
 }
 
 TEST(TextReport, IntervalsOfMeansAreNoErrorsOfRows) {
@@ -194,6 +194,16 @@ TEST(TextReport, LinksAreNamedOnlyWhereTheyHold) {
   const std::string text = text_report(json, "en", {.width = 200});
   EXPECT_THAT(text, HasSubstr("loan = repaid: 0.210\n"));
   EXPECT_THAT(text, HasSubstr("0.410 above the average over 100 background rows (-0.200)"));
+}
+
+TEST(TextReport, ChancesThatReadAlikeAreToldApartByTheScore) {
+  Json json = loan();
+  json["base"] = -20.0;
+  json["local"]["score"] = -19.59;
+  json["local"]["prediction"] = 3.1e-9;
+  const std::string text = text_report(json, "en", {.width = 200});
+  EXPECT_THAT(text, HasSubstr("The model's score for “loan = repaid” is -19.590, 0.410 above the average over 100 background rows (-20.000)."));
+  EXPECT_THAT(text, Not(HasSubstr("the <0.01% of the base value")));
 }
 
 TEST(TextReport, HostileNamesCannotSteerATerminal) {
