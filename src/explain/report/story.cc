@@ -192,7 +192,7 @@ std::vector<std::string> Teller::row_sentences() const {
         percent(rows.importance[leaves[i]] / sum)));
     if (std::string sentence = direction_sentence(leaves[i]); !sentence.empty()) directions.push_back(std::move(sentence));
   }
-  if (!named.empty()) sentences.push_back(say("Over {}, these move the score most (mean absolute value, {}): {}.", "在{}样本上，对得分影响最大的特征（平均绝对归因值，{}）：{}。",
+  if (!named.empty()) sentences.push_back(say("Over {}, these move the score most (mean absolute value, {}): {}.", "{}样本中，对得分影响最大的特征（平均绝对归因值，{}）：{}。",
       rows_explained(), say.term(document.units), say.list(named)));
   sentences.insert(sentences.end(), directions.begin(), directions.end());
   if (const std::string unsure = uncertain(rows.importance, rows.half_widths); !unsure.empty()) sentences.push_back(unsure);
