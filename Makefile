@@ -7,7 +7,7 @@ GEMMA_HF = .cache/gemma-hf
 HFA = .cache/hfa/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build test models demo bench bench-finetune bench-peft bench-curriculum bench-llm bench-dsa bench-indexer bench-retrieval bench-hfa bench-deepseek bench-device bench-programs asan fuzz lint docs install
+.PHONY: help setup build test models demo bench bench-finetune bench-peft bench-curriculum bench-llm bench-dsa bench-indexer bench-retrieval bench-hfa bench-reliance bench-deepseek bench-device bench-programs asan fuzz lint docs install
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
@@ -48,10 +48,12 @@ bench-indexer: models bench-programs $(GEMMA_HF)/bf16/config.json ## trained ind
 	@$(PYTHON) bench/indexer_bench.py --model $(GEMMA_HF)/bf16
 bench-retrieval: build ## a small model that looks values up, read by its trained indexers
 	@$(PYTHON) bench/retrieval_bench.py
-bench-hfa: bench-programs ## attribution beside shap and shapiq
-	@test -x $(HFA) || (python3 -m venv .cache/hfa && $(HFA) -m pip install -q shap shapiq scikit-learn xgboost-cpu lightgbm)
-	@$(HFA) bench/hfa_trees.py
-	@$(HFA) bench/hfa_estimate.py
+bench-hfa: bench-programs ## attribution beside shap, shapiq and captum
+	@test -x $(HFA) || python3 -m venv .cache/hfa
+	@$(HFA) -c "import captum" 2>/dev/null || ($(HFA) -m pip install -q torch==2.13.0 && $(HFA) -m pip install -q shap shapiq scikit-learn xgboost-cpu lightgbm tqdm && $(HFA) -m pip install -q --no-deps captum)
+	@$(HFA) bench/hfa_bench.py
+bench-reliance: bench-programs ## a reliance planted into census income, found and cut
+	@$(BUILD)/bin/deepseek-bench-reliance "$${DEEPSEEK_DATA:-../shared/data}/adult.csv"
 bench-deepseek: build ## DeepSeek-V3 and V3.2 in the shape of a small model beside Transformers
 	@$(PYTHON) bench/deepseek_bench.py --ours $(BUILD)/bin
 bench-device: build bench-programs ## a model on a GPU beside Transformers

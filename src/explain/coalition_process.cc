@@ -19,7 +19,7 @@ struct Climb {
   int steps;
   double rate;
 };
-constexpr Climb kFar{96, 30, 0.3}, kNear{320, 12, 0.15};
+constexpr Climb kFar{96, 30, 0.3}, kNear{320, 9, 0.15};
 constexpr double kWider = 1.08;      // the parameters are uncertain too: 95% of the values of trees and nets on real data then lie within 95% intervals
 constexpr double kLevel = 100;       // variance of the even half's mean, of which nothing is known
 constexpr size_t kAtATime = 128;     // values; bounds the memory

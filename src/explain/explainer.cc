@@ -16,6 +16,8 @@ namespace {
 
 using base::Result;
 
+constexpr size_t kMostNumbers = size_t{1} << 24;  // values and interactions that are held at once: 128 MiB
+
 template <typename Value>
 Result<Value> named(const char* what, const std::string& name, std::initializer_list<std::pair<const char*, Value>> known) {
   std::string names;
@@ -133,11 +135,10 @@ std::vector<PairEstimate> Explainer::strongest(std::span<const double> pairs) co
 
 TreeWorth Explainer::tree_worth() const { return {.background = options_.worth == Worth::kPath ? std::span<const double>() : background_, .threads = options_.threads}; }
 
-LocalExplanation Explainer::by_trees(std::span<const double> row, std::span<const double> values, double base) const {
+LocalExplanation Explainer::by_trees(std::span<const double> values, double base, std::span<const double> pairs) const {
   LocalExplanation local{.values = {values.begin(), values.end()}, .half_width = std::vector<double>(values.size()), .open = std::vector<uint8_t>(values.size(), 1), .pairs = {}, .base = base};
   local.score = base + values[0];
-  if (options_.pairs == 0) return local;
-  local.pairs = strongest(tree_winter_interactions(*model_.trees, tree_, row, options_.output, options_.index, tree_worth()));
+  if (!pairs.empty()) local.pairs = strongest(pairs);
   return local;
 }
 
@@ -195,11 +196,17 @@ Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double>
                                                             std::string& stopped) const {
   const auto n = static_cast<size_t>(features_), count = rows.size() / n;
   std::vector<LocalExplanation> found;
-  constexpr size_t kAtATime = 64;
-  for (size_t first = 0; first < count; first += kAtATime) {
-    const size_t last = std::min(count, first + kAtATime), nodes = tree_.nodes.size(), outputs = model_.outputs.size();
+  const size_t nodes = tree_.nodes.size(), outputs = model_.outputs.size(), pairs = options_.pairs > 0 ? n * n : 0;
+  const size_t at_a_time = std::clamp<size_t>(kMostNumbers / std::max<size_t>(1, pairs + nodes * outputs), 1, 256);
+  for (size_t first = 0; first < count; first += at_a_time) {
+    const size_t last = std::min(count, first + at_a_time);
     TreeAttribution trees;
-    if (engine_ == Engine::kTrees) trees = tree_winter(*model_.trees, tree_, rows.subspan(first * n, (last - first) * n), tree_worth());
+    std::vector<double> together;
+    if (engine_ == Engine::kTrees) {
+      const auto part = rows.subspan(first * n, (last - first) * n);
+      trees = tree_winter(*model_.trees, tree_, part, tree_worth());
+      if (pairs > 0) together = tree_winter_interactions(*model_.trees, tree_, part, options_.output, options_.index, tree_worth());
+    }
     for (size_t r = first; r < last; ++r) {
       if (stop_requested && stop_requested()) {
         stopped = "interrupted";
@@ -208,7 +215,7 @@ Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double>
       const std::span<const double> row = rows.subspan(r * n, n);
       if (engine_ == Engine::kTrees) {
         const auto output = static_cast<size_t>(options_.output);
-        found.push_back(by_trees(row, std::span(trees.values).subspan(((r - first) * outputs + output) * nodes, nodes), trees.base[output]));
+        found.push_back(by_trees(std::span(trees.values).subspan(((r - first) * outputs + output) * nodes, nodes), trees.base[output], std::span(together).subspan((r - first) * pairs, pairs)));
       } else {
         auto one = engine_ == Engine::kLinear ? by_weights(row) : engine_ == Engine::kGradients ? by_gradients(row) : by_game(row);
         if (!one) {

@@ -90,7 +90,7 @@ class Explainer {
   base::Result<LocalExplanation> by_game(std::span<const double> row) const;
   base::Result<LocalExplanation> by_gradients(std::span<const double> row) const;
   [[nodiscard]] TreeWorth tree_worth() const;
-  LocalExplanation by_trees(std::span<const double> row, std::span<const double> values, double base) const;
+  [[nodiscard]] LocalExplanation by_trees(std::span<const double> values, double base, std::span<const double> pairs) const;
   base::Result<LocalExplanation> by_weights(std::span<const double> row) const;
   base::Result<std::vector<LocalExplanation>> of_rows(std::span<const double> rows, const std::function<void(int64_t)>& on_progress, const std::function<bool()>& stop_requested,
                                                       std::string& stopped) const;

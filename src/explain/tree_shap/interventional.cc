@@ -1,6 +1,7 @@
-// Unknown features take a background row's values. On a leaf's path a feature is then followed by the row alone, by the background row alone, by
-// both, or by neither, which ends the path: with a features of the first kind and c of the second the leaf's game is "all of the first and none of
-// the second", whose Shapley values are (a-1)! c! / (a+c)! and -a! (c-1)! / (a+c)!. Rows that follow the same features of a path are done together.
+// Unknown features take a background row's values. On a leaf's path a feature is then followed by the row alone ("mine"), by the background row alone ("theirs"), by
+// both, or by neither, which ends the path: the leaf's game is "all of mine and none of theirs". On a tree of features a group that holds some of both is worth nothing
+// whether it is in or out, and one that holds mine (or theirs) alone multiplies by t (or 1 - t); so with p groups of the first kind and q of the second every level is
+// p! q! / (p + q + 1)!. Rows that follow the same features of a path are done together.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -12,31 +13,49 @@
 namespace deepseek::explain {
 namespace {
 
-// weight(a, c) = (a-1)! c! / (a+c)!, for a >= 1, c >= 0.
+constexpr size_t kTreesAtATime = 64;  // whose leaves are prepared at once
+
+// p! q! / (p + q + 1)!: the integral of t^p (1 - t)^q.
 class Weights {
  public:
   Weights() {
-    for (int a = 1; a <= kMostPathFeatures; ++a) {
-      table_[a][0] = 1.0 / a;
-      for (int c = 1; c <= kMostPathFeatures; ++c) table_[a][c] = table_[a][c - 1] * c / (a + c);
+    for (int p = 0; p < kSize; ++p) {
+      table_[p][0] = 1.0 / (p + 1);
+      for (int q = 1; q < kSize; ++q) table_[p][q] = table_[p][q - 1] * q / (p + q + 1);
     }
   }
-  [[nodiscard]] double operator()(int a, int c) const { return table_[a][c]; }
+  [[nodiscard]] double operator()(int p, int q) const { return table_[p][q]; }
 
  private:
-  double table_[kMostPathFeatures + 1][kMostPathFeatures + 1] = {};
+  static constexpr int kSize = kMostPathFeatures + 2;
+  double table_[kSize][kSize] = {};
+};
+
+// The features of a path on the tree of features: nodes where they part, the root first; a node of one feature is a leaf.
+struct PathGroups {
+  struct Node {
+    uint64_t features = 0;  // bits by their place on the path
+    uint32_t first = 0, children = 0;
+  };
+  std::vector<Node> nodes;
 };
 
 struct Leaf {
-  double value;
+  double value = 0;
   std::vector<int32_t> features;
   std::vector<std::vector<int32_t>> splits;  // of each feature: nodes on the path, ~node where it leads to the right
+  PathGroups groups;
+  std::vector<std::pair<uint64_t, double>> background;  // patterns, and the share of its rows that have them
+
+  [[nodiscard]] uint64_t all() const { return features.size() == 64 ? ~uint64_t{0} : (uint64_t{1} << features.size()) - 1; }
 };
 
 void collect(const Tree& tree, int32_t at, Leaf& path, std::vector<Leaf>& leaves) {
   const TreeNode& node = tree.nodes[static_cast<size_t>(at)];
   if (node.feature < 0) {
-    if (node.value != 0 && !path.features.empty()) leaves.push_back({node.value, path.features, path.splits});
+    if (node.value == 0 || path.features.empty()) return;
+    path.value = node.value;
+    leaves.push_back(path);
     return;
   }
   const auto place = static_cast<size_t>(std::find(path.features.begin(), path.features.end(), node.feature) - path.features.begin());
@@ -90,100 +109,287 @@ class Decisions {
   std::vector<uint64_t> bits_;
 };
 
-// Values of a leaf's features for rows with one pattern.
-void pattern_values(const Leaf& leaf, uint64_t follows, const std::vector<std::pair<uint64_t, double>>& background, std::vector<double>& values) {
-  static const Weights weight;
-  const size_t m = leaf.features.size();
-  const uint64_t all = m == 64 ? ~uint64_t{0} : (uint64_t{1} << m) - 1;
-  values.assign(m, 0);
-  for (const auto& [pattern, share] : background) {
-    const uint64_t mine = follows & ~pattern, theirs = pattern & ~follows;
-    if ((follows | pattern) != all) continue;
-    const int a = std::popcount(mine), c = std::popcount(theirs);
-    if (a > 0) {
-      const double gain = leaf.value * share * weight(a, c);
-      for (uint64_t left = mine; left != 0; left &= left - 1) values[static_cast<size_t>(std::countr_zero(left))] += gain;
-    }
-    if (c > 0) {
-      const double loss = leaf.value * share * weight(c, a);
-      for (uint64_t left = theirs; left != 0; left &= left - 1) values[static_cast<size_t>(std::countr_zero(left))] -= loss;
-    }
-  }
-}
-
-void count_patterns(std::vector<uint64_t>& patterns, std::vector<std::pair<uint64_t, double>>& counts) {
+std::vector<std::pair<uint64_t, double>> shares_of(std::vector<uint64_t>& patterns) {
   std::sort(patterns.begin(), patterns.end());
-  counts.clear();
+  std::vector<std::pair<uint64_t, double>> shares;
   for (const uint64_t pattern : patterns) {
-    if (counts.empty() || counts.back().first != pattern) counts.emplace_back(pattern, 0);
-    counts.back().second += 1;
+    if (shares.empty() || shares.back().first != pattern) shares.emplace_back(pattern, 0);
+    shares.back().second += 1;
   }
-  for (auto& entry : counts) entry.second /= static_cast<double>(patterns.size());
+  for (auto& entry : shares) entry.second /= static_cast<double>(patterns.size());
+  return shares;
 }
 
-struct Room {
-  std::vector<uint64_t> rows, background;
-  std::vector<std::pair<uint64_t, double>> counts;
-  std::unordered_map<uint64_t, std::vector<double>> known;
+// The way from the root down to each feature's node.
+std::vector<std::vector<int32_t>> chains_of(const FeatureTree& tree) {
+  std::vector<std::vector<int32_t>> chains(static_cast<size_t>(tree.feature_count()));
+  for (size_t n = 0; n < tree.nodes.size(); ++n) {
+    if (tree.nodes[n].feature < 0) continue;
+    auto& chain = chains[static_cast<size_t>(tree.nodes[n].feature)];
+    for (auto at = static_cast<int32_t>(n); at >= 0; at = tree.nodes[static_cast<size_t>(at)].parent) chain.push_back(at);
+    std::reverse(chain.begin(), chain.end());
+  }
+  return chains;
+}
+
+// Groups a path's features where their chains part; levels at which all stay together count for nothing.
+class Grouper {
+ public:
+  explicit Grouper(const FeatureTree& tree) : chains_(chains_of(tree)) {}
+
+  PathGroups operator()(const std::vector<int32_t>& features) const {
+    std::vector<size_t> places(features.size());
+    for (size_t j = 0; j < places.size(); ++j) places[j] = j;
+    std::sort(places.begin(), places.end(), [&](size_t a, size_t b) { return chain(features[a]) < chain(features[b]); });
+    PathGroups groups;
+    groups.nodes.emplace_back();
+    part(features, places, 0, groups, 0);
+    return groups;
+  }
+
+ private:
+  [[nodiscard]] const std::vector<int32_t>& chain(int32_t feature) const { return chains_[static_cast<size_t>(feature)]; }
+
+  void part(const std::vector<int32_t>& features, std::span<const size_t> places, size_t depth, PathGroups& groups, size_t at) const {
+    for (const size_t j : places) groups.nodes[at].features |= uint64_t{1} << j;
+    if (places.size() == 1) return;
+    const auto node = [&](size_t i) { return chain(features[places[i]])[depth]; };
+    while (node(0) == node(places.size() - 1)) ++depth;
+    std::vector<std::pair<size_t, size_t>> bounds;
+    for (size_t i = 0; i < places.size(); ++i) {
+      if (i == 0 || node(i) != node(i - 1)) bounds.emplace_back(i, i);
+      bounds.back().second = i + 1;
+    }
+    const size_t first = groups.nodes.size();
+    groups.nodes[at].first = static_cast<uint32_t>(first);
+    groups.nodes[at].children = static_cast<uint32_t>(bounds.size());
+    groups.nodes.resize(first + bounds.size());
+    for (size_t c = 0; c < bounds.size(); ++c) part(features, places.subspan(bounds[c].first, bounds[c].second - bounds[c].first), depth + 1, groups, first + c);
+  }
+
+  std::vector<std::vector<int32_t>> chains_;
 };
 
-// Adds a tree's values to `to` [rows, features].
-void add_tree(const TreeEnsemble& model, const Tree& tree, std::span<const double> rows, std::span<const double> background, Room& room, double* to) {
-  const auto features = static_cast<size_t>(model.feature_count()), count = rows.size() / features;
-  std::vector<Leaf> leaves;
-  Leaf path{};
-  collect(tree, 0, path, leaves);
-  const Decisions mine(model, tree, rows), theirs(model, tree, background);
+// The game of one leaf, one row and one row of the background.
+class PatternGame {
+ public:
+  PatternGame(const PathGroups& groups, uint64_t mine, uint64_t theirs) : groups_(groups), mine_(mine), theirs_(theirs) {}
+
+  // Adds factor times each feature's value.
+  void values(double factor, double* to) const { descend(groups_.nodes[0], factor, to); }
+
+  // Adds factor times each pair's interaction, first below second, to [features, features].
+  void pairs(double factor, InteractionIndex index, size_t features, double* to) {
+    for (size_t j = 0; j < features; ++j) inside_[j] = (mine_ >> j & 1) != 0 ? 1 : (theirs_ >> j & 1) != 0 ? -1 : 0;
+    pairs_below(groups_.nodes[0], factor, index, features, to);
+  }
+
+ private:
+  struct Kinds {
+    int mine = 0, theirs = 0, mixed = 0;
+  };
+  [[nodiscard]] Kinds kind(const PathGroups::Node& node) const {
+    const bool has_mine = (node.features & mine_) != 0, has_theirs = (node.features & theirs_) != 0;
+    return {has_mine && !has_theirs, has_theirs && !has_mine, has_mine && has_theirs};
+  }
+  [[nodiscard]] Kinds kinds(const PathGroups::Node& node) const {
+    Kinds all;
+    for (uint32_t c = 0; c < node.children; ++c) {
+      const Kinds one = kind(groups_.nodes[node.first + c]);
+      all.mine += one.mine, all.theirs += one.theirs, all.mixed += one.mixed;
+    }
+    return all;
+  }
+  [[nodiscard]] bool counts(const PathGroups::Node& node) const { return (node.features & (mine_ | theirs_)) != 0; }
+  // The integral over the others.
+  static double without(const Kinds& all, const Kinds& one) {
+    static const Weights weight;
+    return all.mixed > one.mixed ? 0 : weight(all.mine - one.mine, all.theirs - one.theirs);
+  }
+  static double without(const Kinds& all, const Kinds& one, const Kinds& other, InteractionIndex index) {
+    static const Weights weight;
+    if (all.mixed > one.mixed + other.mixed) return 0;
+    const int p = all.mine - one.mine - other.mine, q = all.theirs - one.theirs - other.theirs;
+    return index == InteractionIndex::kFaith ? 6 * weight(p + 1, q + 1) : weight(p, q);
+  }
+
+  void descend(const PathGroups::Node& node, double factor, double* to) const {
+    if (node.children == 0) {
+      to[std::countr_zero(node.features)] += (node.features & mine_) != 0 ? factor : -factor;
+      return;
+    }
+    const Kinds all = kinds(node);
+    if (all.mixed > 1) return;
+    for (uint32_t c = 0; c < node.children; ++c) {
+      const PathGroups::Node& child = groups_.nodes[node.first + c];
+      if (!counts(child)) continue;
+      if (const double share = without(all, kind(child)); share != 0) descend(child, factor * share, to);
+    }
+  }
+
+  // Afterwards inside_ of the node's features holds the levels below it.
+  void pairs_below(const PathGroups::Node& node, double above, InteractionIndex index, size_t features, double* to) {
+    if (node.children == 0) return;
+    const Kinds all = kinds(node);
+    for (uint32_t c = 0; c < node.children; ++c) {
+      const PathGroups::Node& child = groups_.nodes[node.first + c];
+      if (counts(child)) pairs_below(child, above * without(all, kind(child)), index, features, to);
+    }
+    for (uint32_t c = 0; c < node.children; ++c) {
+      for (uint32_t d = c + 1; d < node.children; ++d) {
+        const PathGroups::Node &one = groups_.nodes[node.first + c], &other = groups_.nodes[node.first + d];
+        if (!counts(one) || !counts(other)) continue;
+        if (const double parting = above * without(all, kind(one), kind(other), index); parting != 0) add_pairs(one.features, other.features, parting, features, to);
+      }
+    }
+    for (uint32_t c = 0; c < node.children; ++c) {
+      const PathGroups::Node& child = groups_.nodes[node.first + c];
+      const double alone = without(all, kind(child));
+      for (uint64_t left = child.features & (mine_ | theirs_); left != 0; left &= left - 1) inside_[std::countr_zero(left)] *= alone;
+    }
+  }
+
+  void add_pairs(uint64_t ones, uint64_t others, double parting, size_t features, double* to) const {
+    for (uint64_t i = ones & (mine_ | theirs_); i != 0; i &= i - 1) {
+      const auto a = static_cast<size_t>(std::countr_zero(i));
+      for (uint64_t j = others & (mine_ | theirs_); j != 0; j &= j - 1) {
+        const auto b = static_cast<size_t>(std::countr_zero(j));
+        to[std::min(a, b) * features + std::max(a, b)] += parting * inside_[a] * inside_[b];
+      }
+    }
+  }
+
+  const PathGroups& groups_;
+  uint64_t mine_, theirs_;
+  double inside_[kMostPathFeatures] = {};
+};
+
+// The leaves of some trees, with what the background follows of each path.
+class Prepared {
+ public:
+  Prepared(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> background, int threads)
+      : model_(model), background_(background), grouper_(features), team_(threads) {}
+
+  // body(tree, its leaves, first row, end) for pieces of `count` rows and every tree, in the trees' order for each row; on all threads.
+  template <typename Body>
+  void for_each_tree(int64_t count, const Body& body) {
+    for (size_t first = 0; first < model_.trees.size(); first += kTreesAtATime) {
+      const size_t n = std::min(kTreesAtATime, model_.trees.size() - first);
+      std::vector<std::vector<Leaf>> leaves(n);
+      const int64_t piece = std::max<int64_t>(1, (count + team_.size() - 1) / team_.size());
+      team_.run([&](int) {
+        team_.share(static_cast<int64_t>(n), 1, [&](int64_t from, int64_t to) {
+          for (int64_t t = from; t < to; ++t) leaves[static_cast<size_t>(t)] = leaves_of(model_.trees[first + static_cast<size_t>(t)]);
+        });
+      });
+      team_.run([&](int) {
+        team_.share(count, piece, [&](int64_t from, int64_t to) {
+          for (size_t t = 0; t < n; ++t) body(model_.trees[first + t], leaves[t], from, to);
+        });
+      });
+    }
+  }
+
+ private:
+  std::vector<Leaf> leaves_of(const Tree& tree) const {
+    std::vector<Leaf> leaves;
+    Leaf path;
+    collect(tree, 0, path, leaves);
+    const Decisions theirs(model_, tree, background_);
+    std::vector<uint64_t> patterns;
+    for (Leaf& leaf : leaves) {
+      theirs.patterns(leaf, patterns, background_.size() / static_cast<size_t>(model_.feature_count()));
+      leaf.background = shares_of(patterns);
+      leaf.groups = grouper_(leaf.features);
+    }
+    return leaves;
+  }
+
+  const TreeEnsemble& model_;
+  std::span<const double> background_;
+  Grouper grouper_;
+  hardware::Team team_;
+};
+
+// add(leaf, row, sums of its pattern) for the rows [from, to) and each leaf; fill(leaf, game, factor, sums) makes them of `size(leaf)` numbers.
+template <typename Size, typename Fill, typename Add>
+void by_patterns(const TreeEnsemble& model, const Tree& tree, const std::vector<Leaf>& leaves, std::span<const double> rows, int64_t from, int64_t to, const Size& size, const Fill& fill,
+                 const Add& add) {
+  const auto features = static_cast<size_t>(model.feature_count()), count = static_cast<size_t>(to - from);
+  const Decisions decisions(model, tree, rows.subspan(static_cast<size_t>(from) * features, count * features));
+  std::vector<uint64_t> patterns;
+  std::unordered_map<uint64_t, std::vector<double>> known;
   for (const Leaf& leaf : leaves) {
-    theirs.patterns(leaf, room.background, background.size() / features);
-    count_patterns(room.background, room.counts);
-    mine.patterns(leaf, room.rows, count);
-    room.known.clear();
+    decisions.patterns(leaf, patterns, count);
+    known.clear();
     for (size_t r = 0; r < count; ++r) {
-      auto [found, fresh] = room.known.try_emplace(room.rows[r]);
-      if (fresh) pattern_values(leaf, room.rows[r], room.counts, found->second);
-      for (size_t j = 0; j < leaf.features.size(); ++j) to[r * features + static_cast<size_t>(leaf.features[j])] += found->second[j];
+      const uint64_t follows = patterns[r];
+      auto [found, fresh] = known.try_emplace(follows);
+      if (fresh) {
+        found->second.assign(size(leaf), 0);
+        for (const auto& [pattern, share] : leaf.background) {
+          if ((follows | pattern) != leaf.all() || follows == pattern) continue;
+          PatternGame game(leaf.groups, follows & ~pattern, pattern & ~follows);
+          fill(leaf, game, leaf.value * share, found->second.data());
+        }
+      }
+      add(leaf, static_cast<size_t>(from) + r, found->second);
     }
   }
 }
 
 }  // namespace
 
-TreeAttribution interventional_tree_shap(const TreeEnsemble& model, std::span<const double> rows, std::span<const double> background, int threads) {
-  const auto features = static_cast<size_t>(model.feature_count()), count = rows.size() / features, outputs = static_cast<size_t>(model.outputs());
-  TreeAttribution result{std::vector<double>(rows.size() * outputs), std::vector<double>(outputs)};
+TreeAttribution background_winter(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> rows, std::span<const double> background, int threads) {
+  const auto width = static_cast<size_t>(model.feature_count()), count = rows.size() / width, outputs = static_cast<size_t>(model.outputs()), nodes = features.nodes.size();
+  TreeAttribution result{std::vector<double>(count * outputs * nodes), std::vector<double>(outputs)};
   const std::vector<double> scores = raw_scores(model, background);
   for (size_t i = 0; i < scores.size(); ++i) result.base[i % outputs] += scores[i] / static_cast<double>(scores.size() / outputs);
-  constexpr size_t kTreesAtATime = 16;  // a group's sums are added in the order of the groups, so that threads change nothing
-  const auto groups = static_cast<int64_t>((model.trees.size() + kTreesAtATime - 1) / kTreesAtATime);
-  constexpr size_t kRowsAtATime = 1024;
-  hardware::Team team(threads);
-  for (size_t first = 0; first < count; first += kRowsAtATime) {
-    const size_t n = std::min(kRowsAtATime, count - first);
-    const std::span<const double> part = rows.subspan(first * features, n * features);
-    std::vector<std::vector<double>> sums(static_cast<size_t>(groups));
-    team.run([&](int) {
-      Room room;
-      team.share(groups, 1, [&](int64_t from, int64_t to) {
-        for (int64_t g = from; g < to; ++g) {
-          std::vector<double>& sum = sums[static_cast<size_t>(g)];
-          sum.assign(n * features * outputs, 0);
-          const size_t begin = static_cast<size_t>(g) * kTreesAtATime;
-          for (size_t t = begin; t < std::min(begin + kTreesAtATime, model.trees.size()); ++t) {
-            add_tree(model, model.trees[t], part, background, room, sum.data() + static_cast<size_t>(model.trees[t].output) * n * features);
-          }
-        }
-      });
-    });
-    for (const auto& sum : sums) {
-      for (size_t o = 0; o < outputs; ++o) {
-        for (size_t r = 0; r < n; ++r) {
-          for (size_t j = 0; j < features; ++j) result.values[((first + r) * outputs + o) * features + j] += sum[(o * n + r) * features + j];
-        }
-      }
-    }
-  }
+  const std::vector<int32_t> place = features.leaves();
+  Prepared(model, features, background, threads).for_each_tree(static_cast<int64_t>(count), [&](const Tree& tree, const std::vector<Leaf>& leaves, int64_t from, int64_t to) {
+    by_patterns(
+        model, tree, leaves, rows, from, to, [](const Leaf& leaf) { return leaf.features.size(); },
+        [](const Leaf&, PatternGame& game, double factor, double* sums) { game.values(factor, sums); },
+        [&](const Leaf& leaf, size_t row, const std::vector<double>& values) {
+          double* of_row = result.values.data() + (row * outputs + static_cast<size_t>(tree.output)) * nodes;
+          for (size_t j = 0; j < values.size(); ++j) of_row[place[static_cast<size_t>(leaf.features[j])]] += values[j];
+        });
+  });
+  for (size_t first = 0; first < count * outputs; ++first) features.add_up(std::span(result.values).subspan(first * nodes, nodes));
   return result;
+}
+
+std::vector<double> background_winter_interactions(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> rows, int64_t output, InteractionIndex index,
+                                                   std::span<const double> background, int threads) {
+  const auto n = static_cast<size_t>(model.feature_count()), count = rows.size() / n;
+  std::vector<double> pairs(count * n * n);
+  Prepared(model, features, background, threads).for_each_tree(static_cast<int64_t>(count), [&](const Tree& tree, const std::vector<Leaf>& leaves, int64_t from, int64_t to) {
+    if (tree.output != output) return;
+    by_patterns(
+        model, tree, leaves, rows, from, to, [](const Leaf& leaf) { return leaf.features.size() * leaf.features.size(); },
+        [&](const Leaf& leaf, PatternGame& game, double factor, double* sums) { game.pairs(factor, index, leaf.features.size(), sums); },
+        [&](const Leaf& leaf, size_t row, const std::vector<double>& found) {
+          const size_t m = leaf.features.size();
+          double* of_row = pairs.data() + row * n * n;
+          for (size_t a = 0; a < m; ++a) {
+            for (size_t b = a + 1; b < m; ++b) {
+              if (found[a * m + b] == 0) continue;
+              const auto i = static_cast<size_t>(leaf.features[a]), j = static_cast<size_t>(leaf.features[b]);
+              of_row[i * n + j] += found[a * m + b];
+              of_row[j * n + i] += found[a * m + b];
+            }
+          }
+        });
+  });
+  return pairs;
+}
+
+TreeAttribution interventional_tree_shap(const TreeEnsemble& model, std::span<const double> rows, std::span<const double> background, int threads) {
+  TreeAttribution found = background_winter(model, flat_tree(model.features), rows, background, threads);
+  const size_t nodes = model.features.size() + 1;
+  std::vector<double> values;
+  for (size_t first = 0; first < found.values.size(); first += nodes) values.insert(values.end(), found.values.begin() + static_cast<int64_t>(first) + 1, found.values.begin() + static_cast<int64_t>(first + nodes));
+  return {std::move(values), std::move(found.base)};
 }
 
 }  // namespace deepseek::explain

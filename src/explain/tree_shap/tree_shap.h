@@ -42,8 +42,13 @@ struct TreeWorth {
 /// Winter values (exact.h) on a tree of the model's features: values [rows, outputs, nodes of the tree]. On a flat tree they are the values above.
 [[nodiscard]] TreeAttribution tree_winter(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> rows, const TreeWorth& worth = {});
 
-/// Interactions of every two features on the tree (winter_interaction of exact.h) of one row's output: [features, features], symmetric, 0 on the diagonal.
-[[nodiscard]] std::vector<double> tree_winter_interactions(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> row, int64_t output, InteractionIndex index,
+/// Interactions of every two features on the tree (winter_interaction of exact.h) of one output: [rows, features, features], symmetric, 0 on the diagonal.
+[[nodiscard]] std::vector<double> tree_winter_interactions(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> rows, int64_t output, InteractionIndex index,
                                                            const TreeWorth& worth = {});
+
+/// The same two over a background, which is not empty.
+[[nodiscard]] TreeAttribution background_winter(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> rows, std::span<const double> background, int threads = 0);
+[[nodiscard]] std::vector<double> background_winter_interactions(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> rows, int64_t output,
+                                                                 InteractionIndex index, std::span<const double> background, int threads = 0);
 
 }  // namespace deepseek::explain

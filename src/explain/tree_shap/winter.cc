@@ -175,61 +175,12 @@ void fill_by_shares(std::span<const PathElement> path, std::vector<Part>& parts)
   }
 }
 
-// The block's first row against the others.
-void fill_by_background(std::span<const PathElement> path, std::vector<Part>& parts) {
-  parts.resize(path.size());
-  for (size_t i = 0; i < path.size(); ++i) {
-    parts[i].feature = path[i].feature;
-    parts[i].in = wide(path[i].follows[0][0] != 0 ? 1 : 0);
-    for (int v = 0; v < kVectors; ++v) parts[i].out.v[v] = pick(path[i].follows[v], 1, 0);
-  }
-}
-
-// Blocks of a row and up to kBlockRows - 1 rows of the background, and the weight of each: 0 of the row itself and where there is none.
-struct Block {
-  std::vector<double> columns;  // [features][kBlockRows]
-  Wide weight;
-  Doubles* doubles() { return reinterpret_cast<Doubles*>(columns.data()); }
-};
-std::vector<Block> blocks_of(const TreeEnsemble& model, std::span<const double> row, std::span<const double> background) {
-  const auto features = static_cast<size_t>(model.feature_count());
-  const size_t count = background.size() / features;
-  std::vector<Block> blocks;
-  for (size_t first = 0; first < std::max<size_t>(count, 1); first += kBlockRows - 1) {
-    const size_t n = std::min<size_t>(kBlockRows - 1, count - first);
-    std::vector<double> rows(row.begin(), row.end());
-    if (count > 0) rows.insert(rows.end(), background.begin() + static_cast<int64_t>(first * features), background.begin() + static_cast<int64_t>((first + n) * features));
-    Block block{std::vector<double>(features * kBlockRows), wide(0)};
-    to_columns(model, rows, block.doubles());
-    for (size_t r = 1; r <= n && count > 0; ++r) block.weight.v[r / kLanes][r % kLanes] = 1 / static_cast<double>(count);
-    if (count == 0) block.weight.v[0][0] = 1;
-    blocks.push_back(std::move(block));
-  }
-  return blocks;
-}
-
-double sum(const Wide& w) {
-  Doubles total = w.v[0];
-  for (int i = 1; i < kVectors; ++i) total += w.v[i];
-  double all = 0;
-  for (int i = 0; i < kLanes; ++i) all += total[i];
-  return all;
-}
-
-std::vector<double> mean_scores(const TreeEnsemble& model, std::span<const double> rows) {
-  const auto outputs = static_cast<size_t>(model.outputs());
-  const std::vector<double> scores = raw_scores(model, rows);
-  std::vector<double> mean(outputs);
-  for (size_t i = 0; i < scores.size(); ++i) mean[i % outputs] += scores[i] / static_cast<double>(scores.size() / outputs);
-  return mean;
-}
-
 // Leaves' values to [rows, outputs, nodes].
 struct Values {
   const TreeEnsemble& model;
   const FeatureTree& features;
   std::vector<int32_t> leaf;
-  std::span<const double> rows, background;
+  std::span<const double> rows;
   std::vector<double>& to;
 
   [[nodiscard]] double& at(int64_t row, int64_t output, int64_t feature) const {
@@ -254,79 +205,58 @@ struct Values {
       for (int64_t r = 0; r < count; ++r) at(first + r, i / n, i % n) = sums[static_cast<size_t>(i)].v[r / kLanes][r % kLanes];
     }
   }
-
-  void against_background(int64_t row, LeafGame& game, PathWalk& walk) const {
-    const auto n = static_cast<size_t>(model.feature_count());
-    auto blocks = blocks_of(model, rows.subspan(static_cast<size_t>(row) * n, n), background);
-    for (Block& block : blocks) {
-      for (const Tree& tree : model.trees) {
-        walk.leaves(tree, block.doubles(), [&](std::span<const PathElement> path, double value) {
-          fill_by_background(path, game.parts());
-          game.values([&](int64_t feature, const Wide& phi) { at(row, tree.output, feature) += value * sum(phi * block.weight); });
-        });
-      }
-    }
-  }
 };
 
 }  // namespace
 
 TreeAttribution tree_winter(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> rows, const TreeWorth& worth) {
+  if (!worth.background.empty()) return background_winter(model, features, rows, worth.background, worth.threads);
   const auto count = static_cast<int64_t>(rows.size()) / model.feature_count(), outputs = model.outputs(), nodes = static_cast<int64_t>(features.nodes.size());
-  const bool by_shares = worth.background.empty();
-  TreeAttribution result{std::vector<double>(static_cast<size_t>(count * outputs * nodes)), by_shares ? expected_scores(model) : mean_scores(model, worth.background)};
-  const Values values{model, features, features.leaves(), rows, worth.background, result.values};
-  const int64_t blocks = by_shares ? (count + kBlockRows - 1) / kBlockRows : count;
+  TreeAttribution result{std::vector<double>(static_cast<size_t>(count * outputs * nodes)), expected_scores(model)};
+  const Values values{model, features, features.leaves(), rows, result.values};
   hardware::Team team(worth.threads);
   team.run([&](int) {
     LeafGame game(features);
     PathWalk walk;
-    team.share(blocks, 1, [&](int64_t from, int64_t to) {
-      for (int64_t block = from; block < to; ++block) by_shares ? values.of_rows(block * kBlockRows, game, walk) : values.against_background(block, game, walk);
+    team.share((count + kBlockRows - 1) / kBlockRows, 1, [&](int64_t from, int64_t to) {
+      for (int64_t block = from; block < to; ++block) values.of_rows(block * kBlockRows, game, walk);
     });
   });
   for (int64_t first = 0; first < count * outputs; ++first) features.add_up(std::span(result.values).subspan(static_cast<size_t>(first * nodes), static_cast<size_t>(nodes)));
   return result;
 }
 
-std::vector<double> tree_winter_interactions(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> row, int64_t output, InteractionIndex index,
+std::vector<double> tree_winter_interactions(const TreeEnsemble& model, const FeatureTree& features, std::span<const double> rows, int64_t output, InteractionIndex index,
                                              const TreeWorth& worth) {
-  const auto n = static_cast<size_t>(model.feature_count());
-  const bool by_shares = worth.background.empty();
-  auto blocks = blocks_of(model, row, worth.background);
-  constexpr size_t kTreesAtATime = 8;  // sums in an order that threads do not change
-  const size_t chunks = (model.trees.size() + kTreesAtATime - 1) / kTreesAtATime;
-  std::vector<std::vector<std::pair<size_t, double>>> found(chunks);
+  if (!worth.background.empty()) return background_winter_interactions(model, features, rows, output, index, worth.background, worth.threads);
+  const auto n = model.feature_count(), count = static_cast<int64_t>(rows.size()) / n;
+  std::vector<double> pairs(rows.size() * static_cast<size_t>(n));
   hardware::Team team(worth.threads);
   team.run([&](int) {
     LeafGame game(features);
     PathWalk walk;
-    team.share(static_cast<int64_t>(chunks), 1, [&](int64_t from, int64_t to) {
-      std::vector<double> sums(n * n);
-      for (auto chunk = static_cast<size_t>(from); chunk < static_cast<size_t>(to); ++chunk) {
-        std::fill(sums.begin(), sums.end(), 0.0);
-        for (size_t t = chunk * kTreesAtATime; t < std::min(model.trees.size(), (chunk + 1) * kTreesAtATime); ++t) {
-          if (model.trees[t].output != output) continue;
-          for (Block& block : blocks) {
-            walk.leaves(model.trees[t], block.doubles(), [&](std::span<const PathElement> path, double value) {
-              by_shares ? fill_by_shares(path, game.parts()) : fill_by_background(path, game.parts());
-              game.pairs(index, [&](int64_t i, int64_t j, const Wide& phi) { sums[static_cast<size_t>(std::min(i, j)) * n + static_cast<size_t>(std::max(i, j))] += value * sum(phi * block.weight); });
+    std::vector<double> columns(static_cast<size_t>(n * kBlockRows));
+    auto* const block = reinterpret_cast<Doubles*>(columns.data());
+    team.share((count + kBlockRows - 1) / kBlockRows, 1, [&](int64_t from, int64_t to) {
+      for (int64_t b = from; b < to; ++b) {
+        const int64_t first = b * kBlockRows, in_block = std::min<int64_t>(kBlockRows, count - first);
+        to_columns(model, rows.subspan(static_cast<size_t>(first * n), static_cast<size_t>(in_block * n)), block);
+        for (const Tree& tree : model.trees) {
+          if (tree.output != output) continue;
+          walk.leaves(tree, block, [&](std::span<const PathElement> path, double value) {
+            fill_by_shares(path, game.parts());
+            game.pairs(index, [&](int64_t i, int64_t j, const Wide& phi) {
+              for (int64_t r = 0; r < in_block; ++r) {
+                const double found = value * phi.v[r / kLanes][r % kLanes];
+                pairs[static_cast<size_t>(((first + r) * n + i) * n + j)] += found;
+                pairs[static_cast<size_t>(((first + r) * n + j) * n + i)] += found;
+              }
             });
-          }
-        }
-        for (size_t i = 0; i < sums.size(); ++i) {
-          if (sums[i] != 0) found[chunk].emplace_back(i, sums[i]);
+          });
         }
       }
     });
   });
-  std::vector<double> pairs(n * n);
-  for (const auto& chunk : found) {
-    for (const auto& [place, value] : chunk) pairs[place] += value;
-  }
-  for (size_t i = 0; i < n; ++i) {
-    for (size_t j = 0; j < i; ++j) pairs[i * n + j] = pairs[j * n + i];
-  }
   return pairs;
 }
 
