@@ -11,7 +11,7 @@ import sys
 import tempfile
 import unittest
 
-from program import CLI, ROOT, Case, run
+from program import CLI, MODEL, ROOT, Case, run
 
 CREDIT = ROOT / "data" / "credit.csv"
 GROUPS = ROOT / "data" / "credit_groups.yaml"
@@ -299,6 +299,43 @@ class Explain(Case):
         local = json.loads(self.done(run(*ask, "--sample", 1, "--tree", "flat")))["local"]
         self.assertAlmostEqual(local["score"], 6.5)
         self.assertAlmostEqual(local["values"][1], 2 * (3 - 8 / 3))
+
+    def test_reliance_is_found_planned_and_cut(self):
+        expect, plan, better = self.folder / "expect.json", self.folder / "plan.json", self.folder / "better"
+        expect.write_text(json.dumps({"missed_payments": 0.05, "region": 0.5}))
+        ask = ["--find_reliance", "--expect", expect, "--target", "repaid", "--rows", 300, "--json"]
+        found = json.loads(self.done(explained("--model", self.model, *ask, "--plan", plan)))
+        shares = {n["name"]: n for n in found["reliance"]}
+        self.assertTrue(shares["missed_payments"]["flagged"])
+        self.assertFalse(shares["region"]["flagged"])
+        self.assertAlmostEqual(sum(n["share"] for n in found["reliance"]), 1, places=9)
+        self.assertEqual([p["feature"] for p in found["proxies"]], ["missed_payments"])
+        self.done(explained("--train", "--target", "repaid", "--output", better, "--augment", plan))
+        after = json.loads(self.done(explained("--model", better, *ask)))
+        share = next(n["share"] for n in after["reliance"] if n["name"] == "missed_payments")
+        self.assertLess(share, 0.8 * shares["missed_payments"]["share"])
+        plan.write_text(json.dumps({"steps": [{"step": "resample", "columns": ["moon"], "strength": 1}]}))
+        result = explained("--train", "--target", "repaid", "--output", self.folder / "none", "--augment", plan)
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("moon", result.stderr)
+        self.assertFalse((self.folder / "none" / "model.json").exists())
+
+    def test_a_prompt(self):
+        ask = ["explain", "--quiet", "--json", "--model", MODEL, "--prompt", "one two. three", "--answer", " four"]
+        document = json.loads(self.done(run(*ask)))
+        self.assertEqual(document["model"]["units"], "log-probability")
+        self.assertEqual([n["name"].strip() for n in document["tree"] if "feature" in n], ["one", "two.", "three"])
+        self.sums(document, document["local"]["values"], 1e-6)
+        self.assertAlmostEqual(document["base"] + document["local"]["values"][0], document["local"]["score"], places=6)
+        self.assertEqual(json.loads(self.done(run(*ask))), document)
+        self.refused(run(*ask[:-4], "--prompt", " "), "the prompt is empty")
+
+    def test_images_that_are_none(self):
+        self.refused(run("explain", "--image", "x.png"), "--model is missing")
+        (self.folder / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        (self.folder / "x.pt").write_bytes(b"no model")
+        self.refused(run("explain", "--image", self.folder / "x.png", "--model", self.folder / "x.pt"), "x.pt", 1)
+        self.refused(run("explain", "--image", "x.png", "--prompt", "y", "--model", "z"), "give one of them")
 
     def test_a_closed_pipe(self):
         process = subprocess.Popen([CLI, "explain", "--quiet", "--data", CREDIT, "--model", self.model, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
