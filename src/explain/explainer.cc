@@ -100,7 +100,7 @@ std::string Explainer::engine_text() const {
   switch (engine_) {
     case Engine::kTrees: return options_.worth == Worth::kPath ? "trees, path dependent" : "trees, interventional";
     case Engine::kLinear: return "linear";
-    case Engine::kGradients: return "expected gradients";
+    case Engine::kGradients: return background_rows() == 1 ? "integrated gradients" : "expected gradients";
     case Engine::kExact: return "enumeration of all coalitions";
     default: return "estimate from sampled coalitions";
   }
@@ -165,7 +165,8 @@ Result<LocalExplanation> Explainer::by_weights(std::span<const double> row) cons
 }
 
 Result<LocalExplanation> Explainer::by_gradients(std::span<const double> row) const {
-  auto found = expected_gradients(model_, row, background_, options_.output, {.samples = options_.budget, .confidence = options_.confidence, .seed = options_.seed});
+  auto found = background_rows() == 1 ? integrated_gradients(model_, row, background_, options_.output)
+                                      : expected_gradients(model_, row, background_, options_.output, {.samples = options_.budget, .confidence = options_.confidence, .seed = options_.seed});
   if (!found) return base::pass(found);
   LocalExplanation local{.values = from_features(found->values), .half_width = {}, .open = std::vector<uint8_t>(tree_.nodes.size(), 1), .pairs = {}, .base = found->base, .score = found->score,
                          .asked = options_.budget, .exact = false, .precise = true, .gap = found->gap};

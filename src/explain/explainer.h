@@ -26,7 +26,7 @@ enum class Engine : uint8_t {
   kExact,      ///< all coalitions
   kTrees,      ///< exact, for tree ensembles
   kLinear,     ///< exact, for linear models
-  kGradients,  ///< expected gradients, for differentiable models: no Shapley values, but as cheap as one call a point
+  kGradients,  ///< expected gradients, or integrated ones from a background of one row, for differentiable models: no Shapley values, but as cheap as one call a point
   kEstimate,   ///< from sampled coalitions
 };
 

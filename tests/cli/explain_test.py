@@ -111,6 +111,9 @@ class Explain(Case):
         self.sums(document, document["local"]["values"], 1e-6)
         gradients = self.document("--model", self.net, "--sample", 5, "--engine", "gradients")
         self.assertEqual(gradients["method"]["engine"], "expected gradients")
+        one = self.document("--model", self.net, "--sample", 5, "--engine", "gradients", "--background", 1)
+        self.assertEqual(one["method"]["engine"], "integrated gradients")
+        self.assertEqual(set(one["local"]["half_widths"]), {0})
 
     def test_the_same_seed_gives_the_same_report(self):
         ask = ["--model", self.net, "--sample", 9, "--budget", 128, "--seed", 4]
