@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <unordered_map>
 
 #include "explain/tree_shap/tree_shap.h"
 #include "hardware/team.h"
@@ -38,6 +37,7 @@ struct PathGroups {
     uint32_t first = 0, children = 0;
   };
   std::vector<Node> nodes;
+  bool flat = false;  // every feature is a child of the root
 };
 
 struct Leaf {
@@ -144,6 +144,7 @@ class Grouper {
     PathGroups groups;
     groups.nodes.emplace_back();
     part(features, places, 0, groups, 0);
+    groups.flat = groups.nodes.size() == features.size() + 1;
     return groups;
   }
 
@@ -176,7 +177,12 @@ class PatternGame {
   PatternGame(const PathGroups& groups, uint64_t mine, uint64_t theirs) : groups_(groups), mine_(mine), theirs_(theirs) {}
 
   // Adds factor times each feature's value.
-  void values(double factor, double* to) const { descend(groups_.nodes[0], factor, to); }
+  void values(double factor, double* to) const {
+    if (!groups_.flat) return descend(groups_.nodes[0], factor, to);
+    const Kinds all{std::popcount(mine_), std::popcount(theirs_), 0};
+    if (mine_ != 0) add_each(mine_, factor * without(all, {1, 0, 0}), to);
+    if (theirs_ != 0) add_each(theirs_, -factor * without(all, {0, 1, 0}), to);
+  }
 
   // Adds factor times each pair's interaction, first below second, to [features, features].
   void pairs(double factor, InteractionIndex index, size_t features, double* to) {
@@ -211,6 +217,10 @@ class PatternGame {
     if (all.mixed > one.mixed + other.mixed) return 0;
     const int p = all.mine - one.mine - other.mine, q = all.theirs - one.theirs - other.theirs;
     return index == InteractionIndex::kFaith ? 6 * weight(p + 1, q + 1) : weight(p, q);
+  }
+
+  static void add_each(uint64_t features, double value, double* to) {
+    for (; features != 0; features &= features - 1) to[std::countr_zero(features)] += value;
   }
 
   void descend(const PathGroups::Node& node, double factor, double* to) const {
@@ -261,7 +271,7 @@ class PatternGame {
 
   const PathGroups& groups_;
   uint64_t mine_, theirs_;
-  double inside_[kMostPathFeatures] = {};
+  double inside_[kMostPathFeatures];  // of pairs()
 };
 
 // The leaves of some trees, with what the background follows of each path.
@@ -311,6 +321,34 @@ class Prepared {
   hardware::Team team_;
 };
 
+// Numbers of different patterns, in the order in which they come.
+class PatternNumbers {
+ public:
+  explicit PatternNumbers(size_t most) : slots_(std::bit_ceil(2 * most + 2)) {}
+
+  void clear() {
+    ++round_;
+    count_ = 0;
+  }
+  // The pattern's number, and whether it is new.
+  std::pair<size_t, bool> operator()(uint64_t pattern) {
+    size_t at = (pattern * 0x9E3779B97F4A7C15u >> 20) & (slots_.size() - 1);
+    for (; slots_[at].round == round_; at = (at + 1) & (slots_.size() - 1)) {
+      if (slots_[at].pattern == pattern) return {slots_[at].number, false};
+    }
+    slots_[at] = {pattern, count_, round_};
+    return {count_++, true};
+  }
+
+ private:
+  struct Slot {
+    uint64_t pattern = 0;
+    size_t number = 0, round = 0;
+  };
+  std::vector<Slot> slots_;
+  size_t round_ = 0, count_ = 0;
+};
+
 // add(leaf, row, sums of its pattern) for the rows [from, to) and each leaf; fill(leaf, game, factor, sums) makes them of `size(leaf)` numbers.
 template <typename Size, typename Fill, typename Add>
 void by_patterns(const TreeEnsemble& model, const Tree& tree, const std::vector<Leaf>& leaves, std::span<const double> rows, int64_t from, int64_t to, const Size& size, const Fill& fill,
@@ -318,22 +356,25 @@ void by_patterns(const TreeEnsemble& model, const Tree& tree, const std::vector<
   const auto features = static_cast<size_t>(model.feature_count()), count = static_cast<size_t>(to - from);
   const Decisions decisions(model, tree, rows.subspan(static_cast<size_t>(from) * features, count * features));
   std::vector<uint64_t> patterns;
-  std::unordered_map<uint64_t, std::vector<double>> known;
+  PatternNumbers numbers(count);
+  std::vector<double> sums;
   for (const Leaf& leaf : leaves) {
     decisions.patterns(leaf, patterns, count);
-    known.clear();
+    numbers.clear();
+    sums.clear();
+    const size_t each = size(leaf);
     for (size_t r = 0; r < count; ++r) {
       const uint64_t follows = patterns[r];
-      auto [found, fresh] = known.try_emplace(follows);
+      const auto [number, fresh] = numbers(follows);
       if (fresh) {
-        found->second.assign(size(leaf), 0);
+        sums.resize(sums.size() + each);
         for (const auto& [pattern, share] : leaf.background) {
           if ((follows | pattern) != leaf.all() || follows == pattern) continue;
           PatternGame game(leaf.groups, follows & ~pattern, pattern & ~follows);
-          fill(leaf, game, leaf.value * share, found->second.data());
+          fill(leaf, game, leaf.value * share, sums.data() + number * each);
         }
       }
-      add(leaf, static_cast<size_t>(from) + r, found->second);
+      add(leaf, static_cast<size_t>(from) + r, std::span<const double>(sums).subspan(number * each, each));
     }
   }
 }
@@ -350,7 +391,7 @@ TreeAttribution background_winter(const TreeEnsemble& model, const FeatureTree& 
     by_patterns(
         model, tree, leaves, rows, from, to, [](const Leaf& leaf) { return leaf.features.size(); },
         [](const Leaf&, PatternGame& game, double factor, double* sums) { game.values(factor, sums); },
-        [&](const Leaf& leaf, size_t row, const std::vector<double>& values) {
+        [&](const Leaf& leaf, size_t row, std::span<const double> values) {
           double* of_row = result.values.data() + (row * outputs + static_cast<size_t>(tree.output)) * nodes;
           for (size_t j = 0; j < values.size(); ++j) of_row[place[static_cast<size_t>(leaf.features[j])]] += values[j];
         });
@@ -368,7 +409,7 @@ std::vector<double> background_winter_interactions(const TreeEnsemble& model, co
     by_patterns(
         model, tree, leaves, rows, from, to, [](const Leaf& leaf) { return leaf.features.size() * leaf.features.size(); },
         [&](const Leaf& leaf, PatternGame& game, double factor, double* sums) { game.pairs(factor, index, leaf.features.size(), sums); },
-        [&](const Leaf& leaf, size_t row, const std::vector<double>& found) {
+        [&](const Leaf& leaf, size_t row, std::span<const double> found) {
           const size_t m = leaf.features.size();
           double* of_row = pairs.data() + row * n * n;
           for (size_t a = 0; a < m; ++a) {
