@@ -135,9 +135,10 @@ std::vector<std::vector<int32_t>> chains_of(const FeatureTree& tree) {
 // Groups a path's features where their chains part; levels at which all stay together count for nothing.
 class Grouper {
  public:
-  explicit Grouper(const FeatureTree& tree) : chains_(chains_of(tree)) {}
+  explicit Grouper(const FeatureTree& tree) : chains_(chains_of(tree)), flat_(std::all_of(chains_.begin(), chains_.end(), [](const auto& chain) { return chain.size() == 2; })) {}
 
   PathGroups operator()(const std::vector<int32_t>& features) const {
+    if (flat_) return side_by_side(features.size());
     std::vector<size_t> places(features.size());
     for (size_t j = 0; j < places.size(); ++j) places[j] = j;
     std::sort(places.begin(), places.end(), [&](size_t a, size_t b) { return chain(features[a]) < chain(features[b]); });
@@ -150,6 +151,17 @@ class Grouper {
 
  private:
   [[nodiscard]] const std::vector<int32_t>& chain(int32_t feature) const { return chains_[static_cast<size_t>(feature)]; }
+
+  static PathGroups side_by_side(size_t features) {
+    PathGroups groups{.nodes = std::vector<PathGroups::Node>(features + 1), .flat = true};
+    groups.nodes[0].first = 1;
+    groups.nodes[0].children = features > 1 ? static_cast<uint32_t>(features) : 0;
+    for (size_t j = 0; j < features; ++j) {
+      groups.nodes[j + 1].features = uint64_t{1} << j;
+      groups.nodes[0].features |= uint64_t{1} << j;
+    }
+    return groups;
+  }
 
   void part(const std::vector<int32_t>& features, std::span<const size_t> places, size_t depth, PathGroups& groups, size_t at) const {
     for (const size_t j : places) groups.nodes[at].features |= uint64_t{1} << j;
@@ -169,6 +181,7 @@ class Grouper {
   }
 
   std::vector<std::vector<int32_t>> chains_;
+  bool flat_;
 };
 
 // The game of one leaf, one row and one row of the background.
