@@ -38,8 +38,64 @@ def safetensors():
     return struct.pack("<Q", len(header)) + header + bytes(22)
 
 
+def ubjson(value):
+    if isinstance(value, dict):
+        return b"{" + b"".join(b"U" + bytes([len(k)]) + k.encode() + ubjson(v) for k, v in value.items()) + b"}"
+    if isinstance(value, list):
+        return b"[" + b"".join(map(ubjson, value)) + b"]"
+    if isinstance(value, str):
+        return b"SU" + bytes([len(value)]) + value.encode()
+    return b"D" + struct.pack(">d", value) if isinstance(value, float) else b"l" + struct.pack(">i", value)
+
+
+def xgboost():
+    """Two trees, one of them by categories."""
+    tree = {"left_children": [1, -1, -1], "right_children": [2, -1, -1], "split_indices": [0, 0, 0], "split_conditions": [0.5, 1.0, -2.0], "default_left": [1, 0, 0],
+            "sum_hessian": [5.0, 3.0, 2.0], "tree_param": {"size_leaf_vector": "1"}}
+    sets = {"categories_nodes": [0], "categories_segments": [0], "categories_sizes": [2], "categories": [1, 3]}
+    model = {"trees": [tree, {**tree, **sets, "split_indices": [1, 0, 0]}], "tree_info": [0, 0]}
+    parameters = {"num_feature": "2", "num_class": "0", "base_score": "5E-1"}
+    return {"learner": {"learner_model_param": parameters, "feature_names": ["a", "b"], "gradient_booster": {"name": "gbtree", "model": model}, "objective": {"name": "binary:logistic"}}}
+
+
+LIGHTGBM = """tree
+num_tree_per_iteration=1
+max_feature_idx=1
+objective=binary sigmoid:1
+feature_names=a b
+
+Tree=0
+num_leaves=3
+num_cat=1
+split_feature=0 1
+threshold=0.5 0
+decision_type=2 1
+left_child=1 -1
+right_child=-2 -3
+leaf_value=0.1 -0.2 0.3
+leaf_count=2 3 4
+internal_count=9 6
+cat_boundaries=0 1
+cat_threshold=5
+
+end of trees
+"""
+
+
+def explain(folder):
+    tables = {"numbers": "a,b\n1,2.5\n,-3e2\n", "texts": 'a;b\r\n"x;""y""";0,5\r\n?;1,5\r\n', "tabs": "\ufeffa\tb\n1\tinf\nx\tNaN\n", "again": "a,b\n1,x\n2,\nz,1e400\n"}
+    for name, text in tables.items():
+        put(folder, "table", name, text.encode())
+    put(folder, "trees", "xgboost.json", json.dumps(xgboost()).encode())
+    put(folder, "trees", "xgboost.ubj", ubjson(xgboost()))
+    put(folder, "trees", "lightgbm", LIGHTGBM.encode())
+    for path in (GOLDEN / "scorers").glob("*.onnx"):
+        put(folder, "onnx", path.name, path.read_bytes())
+
+
 def main():
     folder = sys.argv[1]
+    explain(folder)
     for name, kind, data, elements in (("f32", 0, bytes(64), 16), ("q4_0", 2, bytes(18), 32), ("q8_0", 8, bytes(34), 32), ("q4_k", 12, bytes(144), 256), ("q6_k", 14, bytes(210), 256), ("q2_k", 10, bytes(84), 256)):
         put(folder, "gguf", name, gguf(3, kind, data, elements))
     put(folder, "gguf", "v2", gguf(2, 0, bytes(64), 16))

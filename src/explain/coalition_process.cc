@@ -85,7 +85,8 @@ class Process {
   Process(Half half, Matrix signs, std::vector<double> y)
       : sign_(half == Half::kOdd ? -1 : 1), s_(std::move(signs)), y_(std::move(y)), count_(s_.columns), near_(count_, count_), far_(count_, count_), k_(count_, count_) {}
 
-  // Covariances of every two coalitions and of each with the other's complement; false where their matrix is not positive in f64.
+  // Covariances of every two coalitions and of each with the other's complement; false where their matrix is not positive in f64. A half that is 0 at all of
+  // them has a square() of 0 and no likelihood.
   bool set(const Parameters& p) {
     length_ = p.length;
     part_ = p.part;
@@ -111,7 +112,7 @@ class Process {
     solve(k_, alpha_);
     square_ = 0;
     for (size_t i = 0; i < count_; ++i) square_ += y_[i] * alpha_[i];
-    return std::isfinite(square_) && square_ > 0;
+    return std::isfinite(square_) && square_ >= 0;
   }
 
   // Log-likelihood with the scale at its best.
@@ -213,6 +214,7 @@ Parameters climbed(Process& process, Parameters p, const Climb& climb) {
       p.part *= 4;
       continue;
     }
+    if (process.square() == 0) break;
     const double value = process.likelihood() + prior.logarithm(p.length), mean = Prior::mean_of(p.length);
     if (value > most) most = value, best = p;
     if (step == climb.steps) break;
@@ -324,9 +326,13 @@ void close_gaps(const FeatureTree& tree, std::vector<double>& mean, const std::v
 }
 
 double rms(std::span<const double> x) {
-  double sum = 0;
-  for (const double value : x) sum += value * value;
-  return std::sqrt(sum / static_cast<double>(x.size()));
+  double sum = 0, most = 0;
+  for (const double value : x) sum += value * value, most = std::max(most, std::abs(value));
+  if (most == 0) return 0;
+  if (sum > 1e-280 && std::isfinite(sum)) return std::sqrt(sum / static_cast<double>(x.size()));
+  sum = 0;  // beyond the range of squares
+  for (const double value : x) sum += (value / most) * (value / most);
+  return most * std::sqrt(sum / static_cast<double>(x.size()));
 }
 
 }  // namespace

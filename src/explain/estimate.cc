@@ -15,6 +15,8 @@ namespace {
 using base::Result;
 using base::Status;
 
+constexpr double kLargestWorth = 1e300;  // sums of differences stay numbers
+
 bool is_leaf(const FeatureNode& node) { return node.feature >= 0; }
 
 // Between features and between siblings.
@@ -123,6 +125,9 @@ class Estimator {
     if (first == 0 && count > 0) {
       result_.total = worth[0];
       result_.base = worth[count];
+    }
+    for (const double w : worth) {
+      if (!(std::abs(w) <= kLargestWorth)) return base::fail("a score of {} is too large to be explained", w);
     }
     for (size_t i = 0; i < count; ++i) {
       odd_.push_back((worth[i] - worth[count + i]) / 2);

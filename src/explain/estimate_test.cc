@@ -203,6 +203,36 @@ TEST(Estimate, TheSeedDecidesEverything) {
   EXPECT_NE(a.values, c.values);
 }
 
+// One rule that asks for everything: nearly all coalitions are worth the same, of more than 4,096 pairs whole parts of them.
+TEST(Estimate, AGameThatIsFlatNearlyEverywhere) {
+  FunctionGame rule(24, [](std::span<const uint8_t> coalition) { return std::all_of(coalition.begin(), coalition.end(), [](uint8_t in) { return in != 0; }) ? 1.0 : 0.0; });
+  const Estimate e = estimated(rule, {.budget = 2 * 4096 + 200, .pairs = 5});
+  double sum = 0;
+  for (const double value : e.values) sum += value;
+  EXPECT_NEAR(sum, 1, 1e-9);
+  for (const double width : e.half_width) EXPECT_TRUE(std::isfinite(width));
+}
+
+TEST(Estimate, TheScaleOfTheScoresDoesNotMatter) {
+  const auto values_at = [](double scale) {
+    auto plain = network(14, 3);
+    FunctionGame game(14, [&](std::span<const uint8_t> coalition) {
+      double worth = 0;
+      EXPECT_TRUE(plain.worth(coalition, {&worth, 1}));
+      return scale * worth;
+    });
+    return estimated(game, {.budget = 120, .pairs = 3});
+  };
+  const Estimate plain = values_at(1);
+  for (const double scale : {0x1p600, 0x1p-600}) {  // whose squares are infinite, or 0
+    const Estimate e = values_at(scale);
+    for (size_t i = 0; i < e.values.size(); ++i) EXPECT_NEAR(e.values[i] / scale, plain.values[i], 1e-9);
+    EXPECT_EQ(e.pairs.size(), plain.pairs.size());
+  }
+  FunctionGame huge(14, [](std::span<const uint8_t> coalition) { return coalition[0] != 0 ? 1e308 : -1e308; });
+  EXPECT_EQ(estimate_shapley(huge, {.budget = 60}).error().message, "a score of 1e+308 is too large to be explained");
+}
+
 TEST(Estimate, RefusesAbsurdOptionsAndPassesErrorsOn) {
   auto game = network(14, 2);
   EXPECT_EQ(estimate_shapley(game, {.budget = 3}).error().message, "a budget of 3 coalitions is too small; 4 are the fewest");

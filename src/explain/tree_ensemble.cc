@@ -86,6 +86,9 @@ std::vector<double> raw_scores(const TreeEnsemble& model, std::span<const double
 Status check_ensemble(const TreeEnsemble& model) {
   if (model.trees.empty()) return base::fail("there are no trees");
   if (model.features.empty()) return base::fail("there are no features");
+  for (const double base : model.base) {
+    if (!std::isfinite(base)) return base::fail("an output begins at {}", base);
+  }
   for (size_t t = 0; t < model.trees.size(); ++t) {
     const Tree& tree = model.trees[t];
     const std::string where = fmt::format("tree {}", t);

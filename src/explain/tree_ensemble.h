@@ -58,8 +58,8 @@ constexpr int kMostPathFeatures = 64;  ///< different features from the root to 
 /// Raw scores [rows, outputs] of rows [rows, features]; NaN is missing.
 [[nodiscard]] std::vector<double> raw_scores(const TreeEnsemble& model, std::span<const double> rows);
 
-/// Refuses what an explainer could not walk: no trees, children that do not come after their parent or have two, features beyond the names, values or covers that
-/// are not finite, a path of more than 64 different features.
+/// Refuses what an explainer could not walk: no trees, children that do not come after their parent or have two, features beyond the names, values, covers or
+/// a base that are not finite, a path of more than 64 different features.
 [[nodiscard]] base::Status check_ensemble(const TreeEnsemble& model);
 
 /// A model file: XGBoost's JSON or UBJSON (gbtree, dart), or LightGBM's text. Errors name the file and what is missing.

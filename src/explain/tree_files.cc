@@ -18,6 +18,9 @@ using base::Status;
 using Json = nlohmann::json;
 
 constexpr size_t kLargestFile = size_t{1} << 30;
+constexpr size_t kMostCategoryWords = size_t{1} << 26;  // of all sets; 256 MiB, which a short file could ask for many times
+constexpr size_t kMostLevels = 64;                      // of UBJSON, which is read by recursion
+constexpr double kMostOutputs = 1e5;
 
 // A number that XGBoost writes as text, in its later versions as the text of a list.
 Result<std::vector<double>> numbers_in(std::string_view text) {
@@ -49,10 +52,14 @@ struct Columns {
   }
 };
 
-void read_categories(const Json& json, Tree& tree) {
+// words: of the sets of all trees so far.
+void read_categories(const Json& json, Tree& tree, size_t& words) {
   const Json &nodes = json.at("categories_nodes"), &segments = json.at("categories_segments"), &sizes = json.at("categories_sizes"), &all = json.at("categories");
+  size_t left_over = all.size();
   for (size_t i = 0; i < nodes.size(); ++i) {
     const auto node = nodes[i].get<size_t>(), begin = segments.at(i).get<size_t>(), count = sizes.at(i).get<size_t>();
+    if (count > left_over) throw Json::other_error::create(501, "categories of several nodes overlap", nullptr);
+    left_over -= count;
     std::vector<uint32_t> left;
     for (size_t c = begin; c < begin + count; ++c) {  // these go to the right
       const auto category = all.at(c).get<uint32_t>();
@@ -60,6 +67,7 @@ void read_categories(const Json& json, Tree& tree) {
       if (left.size() <= category / 32) left.resize(category / 32 + 1, ~0u);
       left[category / 32] &= ~(1u << (category % 32));
     }
+    if ((words += left.size()) > kMostCategoryWords) throw Json::other_error::create(501, "too many categories", nullptr);
     if (node >= tree.nodes.size()) throw Json::other_error::create(501, fmt::format("categories of node {}", node), nullptr);
     tree.nodes[node].categories = static_cast<int32_t>(tree.category_sets.size());
     tree.nodes[node].threshold = 0;  // XGBoost before 2.0 writes NaN for splits by sets
@@ -67,7 +75,7 @@ void read_categories(const Json& json, Tree& tree) {
   }
 }
 
-Tree xgboost_tree(const Json& json, double weight) {
+Tree xgboost_tree(const Json& json, double weight, size_t& words) {
   const size_t count = json.at("left_children").size();
   const Columns columns{json, count};
   const Json &left = columns.at("left_children"), &right = columns.at("right_children"), &feature = columns.at("split_indices"), &condition = columns.at("split_conditions"),
@@ -90,7 +98,7 @@ Tree xgboost_tree(const Json& json, double weight) {
     node.default_left = to_left[n].is_boolean() ? to_left[n].get<bool>() : to_left[n].get<int>() != 0;
     node.others_left = true;
   }
-  if (const auto found = json.find("categories_nodes"); found != json.end() && !found->empty()) read_categories(json, tree);
+  if (const auto found = json.find("categories_nodes"); found != json.end() && !found->empty()) read_categories(json, tree, words);
   return tree;
 }
 
@@ -135,20 +143,48 @@ Result<TreeEnsemble> xgboost_model(const Json& json) {
   const double count = features->front();
   if (!(count >= 1 && count <= 1e7)) return base::fail("num_feature is {}", count);
   for (auto j = model.features.size(); j < static_cast<size_t>(count); ++j) model.features.push_back(fmt::format("f{}", j));
-  const auto outputs = static_cast<size_t>(std::clamp(classes->front(), 1.0, 1e5));
+  if (!(classes->front() >= 0 && classes->front() <= kMostOutputs)) return base::fail("num_class is {}", classes->front());
+  const auto outputs = static_cast<size_t>(std::max(classes->front(), 1.0));
   model.base = *base;
   if (model.base.size() == 1) model.base.assign(outputs, base->front());
   if (model.base.size() != outputs) return base::fail("{} base scores for {} outputs", model.base.size(), outputs);
   const Json &list = trees.at("trees"), &info = trees.at("tree_info");
+  size_t words = 0;
   for (size_t t = 0; t < list.size(); ++t) {
     const Json& shape = list[t].at("tree_param");
     if (const auto size = shape.find("size_leaf_vector"); size != shape.end() && size->get<std::string>() > "1") return base::refuse("trees with several values in a leaf are not read");
-    model.trees.push_back(xgboost_tree(list[t], weights.empty() ? 1 : weights.at(t)));
+    model.trees.push_back(xgboost_tree(list[t], weights.empty() ? 1 : weights.at(t), words));
     model.trees.back().output = info.at(t).get<int32_t>();
   }
   if (Status ok = set_link(learner.at("objective").at("name").get<std::string>(), model); !ok) return base::pass(ok);
   return model;
 }
+
+constexpr const char* kNoXgboost =
+    "this is no XGBoost model: a part is absent or of another type than save_model() writes; save it again, or name the directory that --train wrote";
+
+// Sees UBJSON before a document is made of it: a few bytes may ask for any number of values, or nest deeper than the stack.
+class UbjsonLimits : public nlohmann::json_sax<Json> {
+ public:
+  explicit UbjsonLimits(size_t most_values) : left_(most_values) {}
+  bool null() override { return value(); }
+  bool boolean(bool) override { return value(); }
+  bool number_integer(number_integer_t) override { return value(); }
+  bool number_unsigned(number_unsigned_t) override { return value(); }
+  bool number_float(number_float_t, const string_t&) override { return value(); }
+  bool string(string_t&) override { return value(); }
+  bool binary(binary_t&) override { return value(); }
+  bool key(string_t&) override { return true; }
+  bool start_object(size_t) override { return value() && ++level_ <= kMostLevels; }
+  bool start_array(size_t) override { return value() && ++level_ <= kMostLevels; }
+  bool end_object() override { return level_-- > 0; }
+  bool end_array() override { return level_-- > 0; }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+
+ private:
+  bool value() { return left_ > 0 && left_-- > 0; }
+  size_t left_, level_ = 0;
+};
 
 Result<TreeEnsemble> read_xgboost(std::string_view content) {
   try {
@@ -157,9 +193,11 @@ Result<TreeEnsemble> read_xgboost(std::string_view content) {
       if (!json) return base::pass(json);
       return xgboost_model(*json);
     }
+    UbjsonLimits limits(content.size());
+    if (!Json::sax_parse(content.begin(), content.end(), &limits, Json::input_format_t::ubjson)) return base::fail("{}", kNoXgboost);
     return xgboost_model(Json::from_ubjson(content.begin(), content.end()));
   } catch (const Json::exception&) {
-    return base::fail("this is no XGBoost model: a part is absent or of another type than save_model() writes; save it again, or name the directory that --train wrote");
+    return base::fail("{}", kNoXgboost);
   } catch (const std::out_of_range&) {
     return base::fail("this is no XGBoost model: a list is too short");
   }
@@ -278,13 +316,14 @@ Result<Tree> lightgbm_tree(const Fields& fields) {
       const auto split = static_cast<size_t>(number);
       if (split >= count - 1 || waiting.size() + 2 > 2 * count) return base::fail("split {} of {}, or one that is reached twice", split, count - 1);
       const int64_t kind = splits->kind[split];
+      if (splits->feature[split] < 0 || splits->feature[split] > std::numeric_limits<int32_t>::max()) return base::fail("split_feature is {}", splits->feature[split]);
       node.feature = static_cast<int32_t>(splits->feature[split]);
-      if (node.feature < 0) return base::fail("split_feature is {}", node.feature);
       node.threshold = splits->threshold[split];
       node.cover = static_cast<double>(splits->cover[split]);
       node.default_left = (kind & 2) != 0;
       node.missing = (kind >> 2 & 3) == 0 ? TreeNode::Missing::kNone : (kind >> 2 & 3) == 1 ? TreeNode::Missing::kZero : TreeNode::Missing::kNan;
       if ((kind & 1) != 0) {
+        if (!(node.threshold >= 0 && node.threshold < static_cast<double>(tree.category_sets.size()))) return base::fail("split {} names a set of categories that is not there", split);
         node.categories = static_cast<int32_t>(node.threshold);
         node.default_left = false;  // a missing category is one that no set holds
         node.missing = TreeNode::Missing::kNan;

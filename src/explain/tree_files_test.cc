@@ -114,5 +114,34 @@ TEST(TreeFiles, CutOffAndChangedFilesGetOneSentence) {
   fs::remove(file);
 }
 
+Json xgboost(const char* classes, const char* base) {
+  const Json tree = {{"left_children", {1, -1, -1}}, {"right_children", {2, -1, -1}}, {"split_indices", {0, 0, 0}}, {"split_conditions", {0.5, 1, 2}}, {"default_left", {0, 0, 0}}, {"sum_hessian", {2, 1, 1}},
+                     {"tree_param", Json::object()}};
+  const Json booster = {{"name", "gbtree"}, {"model", {{"trees", {tree}}, {"tree_info", {0}}}}};
+  return {{"learner", {{"learner_model_param", {{"num_feature", "1"}, {"num_class", classes}, {"base_score", base}}}, {"gradient_booster", booster}, {"objective", {{"name", "reg:squarederror"}}}}}};
+}
+
+// Short files that ask for more memory, or more of the stack, than there is.
+TEST(TreeFiles, FilesThatAskForTooMuch) {
+  ASSERT_TRUE(parse_tree_ensemble(xgboost("0", "0.5").dump()));
+  for (const char* classes : {"nan", "-1", "1e300", "inf"}) EXPECT_FALSE(parse_tree_ensemble(xgboost(classes, "0.5").dump())) << classes;
+  for (const char* base : {"nan", "inf"}) EXPECT_FALSE(parse_tree_ensemble(xgboost("0", base).dump())) << base;
+  Json many = xgboost("0", "0.5");
+  Json& tree = many["learner"]["gradient_booster"]["model"]["trees"][0];
+  tree["categories"] = {1 << 24};
+  tree["categories_nodes"] = tree["categories_segments"] = tree["categories_sizes"] = Json::array();
+  for (int i = 0; i < 100'000; ++i) {
+    tree["categories_nodes"].push_back(0);
+    tree["categories_segments"].push_back(0);
+    tree["categories_sizes"].push_back(1);
+  }
+  EXPECT_FALSE(parse_tree_ensemble(many.dump()));
+  std::string deep = "{U\x01x";
+  deep += std::string(3'000'000, '[');
+  EXPECT_FALSE(parse_tree_ensemble(deep));
+  using std::string_literals::operator""s;
+  EXPECT_FALSE(parse_tree_ensemble("{U\x01x[$Z#l\x7f\xff\xff\xff}"s));  // two thousand million nulls
+}
+
 }  // namespace
 }  // namespace deepseek::explain
