@@ -81,10 +81,7 @@ Status take_options(ExplainArguments& a, const Context& context) {
 Status explain_rows(explain::TableExplanation& table, ExplainArguments& a, const Context& context) {
   const int64_t most = rows_wanted(table, a);
   const int64_t total = std::min(most, table.rows());
-  std::unique_ptr<base::Progress> bar;
-  if (!context.quiet) bar = std::make_unique<base::Progress>("explaining", static_cast<uint64_t>(total), "row");
-  auto global = table.explain_rows(most, [&](int64_t done) { if (bar) bar->update(static_cast<uint64_t>(done)); }, a.request.scorer.stop_requested);
-  bar.reset();
+  auto global = explain_with_bar(table, most, "explaining", context);
   const std::string again = a.resume.empty() ? "; with --resume FILE the scores of the next run would be kept" : "; the scores so far are in " + a.resume + ": the same command goes on from there";
   if (!global) return base::fail("{}{}", global.error().message, again);
   if (auto done = hand_out(table.document(*global, most), a, context); !done) return done;
@@ -164,6 +161,12 @@ Status hand_out(const Json& document, const ExplainArguments& a, const Context& 
   context.print(context.json ? document.dump() + "\n" : explain::text_report(document, a.language));
   if (!context.quiet && !a.html.empty()) base::log_info("the page: " + a.html);
   return {};
+}
+
+base::Result<explain::GlobalExplanation> explain_with_bar(const explain::TableExplanation& table, int64_t most, const std::string& title, const Context& context) {
+  std::unique_ptr<base::Progress> bar;
+  if (!context.quiet) bar = std::make_unique<base::Progress>(title, static_cast<uint64_t>(std::min(most, table.rows())), "row");
+  return table.explain_rows(most, [&](int64_t done) { if (bar) bar->update(static_cast<uint64_t>(done)); }, [] { return base::interrupted(); });
 }
 
 Command explain_command() {

@@ -42,6 +42,9 @@ struct ExplainArguments {
 /// The document as the page, the file and on standard output, as was asked for.
 [[nodiscard]] base::Status hand_out(const nlohmann::ordered_json& document, const ExplainArguments& arguments, const Context& context);
 
+/// TableExplanation::explain_rows() behind a progress bar, until Ctrl-C.
+[[nodiscard]] base::Result<explain::GlobalExplanation> explain_with_bar(const explain::TableExplanation& table, int64_t most, const std::string& title, const Context& context);
+
 [[nodiscard]] base::Status explain_training(ExplainArguments& arguments, const Context& context);
 [[nodiscard]] base::Status explain_reliance(ExplainArguments& arguments, const Context& context);
 [[nodiscard]] base::Status explain_prompt(ExplainArguments& arguments, const Context& context);

@@ -48,32 +48,37 @@ Status choose_class(const std::string& name, explain::ImageOptions& o) {
   return {};
 }
 
-}  // namespace
-
-Status explain_prompt(ExplainArguments& a, const Context& context) {
-  explain::PromptOptions& o = a.prompt;
+// Options that both share; explain(options) with a bar, and its document.
+template <typename Options, typename Explain>
+Status explain_and_show(Options& o, const Explain& explain, const ExplainArguments& a, const Context& context) {
   const explain::ExplainOptions& general = a.request.options;
-  o.model = a.request.model;
-  if (o.model.empty()) return base::refuse("--model is missing: the language model whose answer is explained");
-  if (!a.answer.empty()) o.answer = a.answer;
   o.budget = general.budget;
   o.precision = general.precision;
   o.confidence = general.confidence;
   o.pairs = general.pairs;
   o.seed = general.seed;
-  o.threads = context.threads;
   o.stop_requested = [] { return base::interrupted(); };
   std::unique_ptr<base::Progress> bar;
   o.on_progress = coalitions(bar, context);
-  auto document = explain::explain_prompt(o);
+  auto document = explain(o);
   bar.reset();
   if (!document) return base::pass(document);
   return hand_out(*document, a, context);
 }
 
+}  // namespace
+
+Status explain_prompt(ExplainArguments& a, const Context& context) {
+  explain::PromptOptions& o = a.prompt;
+  o.model = a.request.model;
+  if (o.model.empty()) return base::refuse("--model is missing: the language model whose answer is explained");
+  if (!a.answer.empty()) o.answer = a.answer;
+  o.threads = context.threads;
+  return explain_and_show(o, [](const auto& options) { return explain::explain_prompt(options); }, a, context);
+}
+
 Status explain_image(ExplainArguments& a, const Context& context) {
   explain::ImageOptions& o = a.picture;
-  const explain::ExplainOptions& general = a.request.options;
   if (a.request.model.empty()) return base::refuse("--model is missing: an image classifier, .onnx or TorchScript .pt");
   auto hidden = explain::hidden_as_named(a.hidden_as);
   if (!hidden) return base::pass(hidden);
@@ -92,18 +97,7 @@ Status explain_image(ExplainArguments& a, const Context& context) {
   auto model = explain::open_image_model(a.request.model, context.threads);
   if (!model) return base::pass(model);
   o.model = std::move(*model);
-  o.budget = general.budget;
-  o.precision = general.precision;
-  o.confidence = general.confidence;
-  o.pairs = general.pairs;
-  o.seed = general.seed;
-  o.stop_requested = [] { return base::interrupted(); };
-  std::unique_ptr<base::Progress> bar;
-  o.on_progress = coalitions(bar, context);
-  auto document = explain::explain_image(o);
-  bar.reset();
-  if (!document) return base::pass(document);
-  return hand_out(*document, a, context);
+  return explain_and_show(o, [](const auto& options) { return explain::explain_image(options); }, a, context);
 }
 
 void add_media_options(CLI::App& app, ExplainArguments& a) {

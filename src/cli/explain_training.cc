@@ -41,10 +41,7 @@ struct Found {
 };
 
 Result<explain::GlobalExplanation> explain_model(const explain::TableExplanation& table, const ExplainArguments& a, const Context& context, const std::string& title) {
-  const int64_t most = rows_wanted(table, a);
-  std::unique_ptr<base::Progress> bar;
-  if (!context.quiet) bar = std::make_unique<base::Progress>(title, static_cast<uint64_t>(std::min(most, table.rows())), "row");
-  auto global = table.explain_rows(most, [&](int64_t done) { if (bar) bar->update(static_cast<uint64_t>(done)); }, [] { return base::interrupted(); });
+  auto global = explain_with_bar(table, rows_wanted(table, a), title, context);
   if (global && !global->stopped.empty()) return base::fail("{} after {} rows", global->stopped, global->rows.size());
   return global;
 }

@@ -181,6 +181,16 @@ std::vector<int32_t> FeatureTree::leaves() const {
   return leaves;
 }
 
+std::vector<std::vector<int32_t>> FeatureTree::chains() const {
+  std::vector<std::vector<int32_t>> chains;
+  for (int32_t at : leaves()) {
+    auto& chain = chains.emplace_back();
+    for (; at >= 0; at = nodes[static_cast<size_t>(at)].parent) chain.push_back(at);
+    std::reverse(chain.begin(), chain.end());
+  }
+  return chains;
+}
+
 void FeatureTree::add_up(std::span<double> of_nodes) const {
   for (size_t n = nodes.size(); n-- > 1;) of_nodes[static_cast<size_t>(nodes[n].parent)] += of_nodes[n];
 }

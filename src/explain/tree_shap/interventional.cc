@@ -120,22 +120,10 @@ std::vector<std::pair<uint64_t, double>> shares_of(std::vector<uint64_t>& patter
   return shares;
 }
 
-// The way from the root down to each feature's node.
-std::vector<std::vector<int32_t>> chains_of(const FeatureTree& tree) {
-  std::vector<std::vector<int32_t>> chains(static_cast<size_t>(tree.feature_count()));
-  for (size_t n = 0; n < tree.nodes.size(); ++n) {
-    if (tree.nodes[n].feature < 0) continue;
-    auto& chain = chains[static_cast<size_t>(tree.nodes[n].feature)];
-    for (auto at = static_cast<int32_t>(n); at >= 0; at = tree.nodes[static_cast<size_t>(at)].parent) chain.push_back(at);
-    std::reverse(chain.begin(), chain.end());
-  }
-  return chains;
-}
-
 // Groups a path's features where their chains part; levels at which all stay together count for nothing.
 class Grouper {
  public:
-  explicit Grouper(const FeatureTree& tree) : chains_(chains_of(tree)), flat_(std::all_of(chains_.begin(), chains_.end(), [](const auto& chain) { return chain.size() == 2; })) {}
+  explicit Grouper(const FeatureTree& tree) : chains_(tree.chains()), flat_(std::all_of(chains_.begin(), chains_.end(), [](const auto& chain) { return chain.size() == 2; })) {}
 
   PathGroups operator()(const std::vector<int32_t>& features) const {
     if (flat_) return side_by_side(features.size());
