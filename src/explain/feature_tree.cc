@@ -181,6 +181,17 @@ std::vector<int32_t> FeatureTree::leaves() const {
   return leaves;
 }
 
+std::vector<std::vector<int32_t>> FeatureTree::chains() const {
+  std::vector<std::vector<int32_t>> chains(static_cast<size_t>(feature_count()));
+  for (size_t n = 0; n < nodes.size(); ++n) {
+    if (nodes[n].feature < 0) continue;
+    auto& chain = chains[static_cast<size_t>(nodes[n].feature)];
+    for (auto at = static_cast<int32_t>(n); at >= 0; at = nodes[static_cast<size_t>(at)].parent) chain.push_back(at);
+    std::reverse(chain.begin(), chain.end());
+  }
+  return chains;
+}
+
 void FeatureTree::add_up(std::span<double> of_nodes) const {
   for (size_t n = nodes.size(); n-- > 1;) of_nodes[static_cast<size_t>(nodes[n].parent)] += of_nodes[n];
 }

@@ -27,6 +27,8 @@ struct FeatureTree {
   [[nodiscard]] int64_t feature_count() const;
   /// [features]: the node of each.
   [[nodiscard]] std::vector<int32_t> leaves() const;
+  /// [features]: the way from the root down to the node of each.
+  [[nodiscard]] std::vector<std::vector<int32_t>> chains() const;
   /// Adds what each node has to its parent, [nodes].
   void add_up(std::span<double> of_nodes) const;
   /// A new last child of a node; -1: the root. Returns its index.

@@ -13,7 +13,8 @@
 namespace deepseek::explain {
 namespace {
 
-constexpr size_t kTreesAtATime = 64;  // whose leaves are prepared at once
+constexpr size_t kTreesAtATime = 64;               // whose leaves are prepared at once
+constexpr size_t kNodesAtATime = size_t{1} << 17;  // of these trees: their leaves and patterns stay below some hundred MiB
 
 // p! q! / (p + q + 1)!: the integral of t^p (1 - t)^q.
 class Weights {
@@ -120,22 +121,10 @@ std::vector<std::pair<uint64_t, double>> shares_of(std::vector<uint64_t>& patter
   return shares;
 }
 
-// The way from the root down to each feature's node.
-std::vector<std::vector<int32_t>> chains_of(const FeatureTree& tree) {
-  std::vector<std::vector<int32_t>> chains(static_cast<size_t>(tree.feature_count()));
-  for (size_t n = 0; n < tree.nodes.size(); ++n) {
-    if (tree.nodes[n].feature < 0) continue;
-    auto& chain = chains[static_cast<size_t>(tree.nodes[n].feature)];
-    for (auto at = static_cast<int32_t>(n); at >= 0; at = tree.nodes[static_cast<size_t>(at)].parent) chain.push_back(at);
-    std::reverse(chain.begin(), chain.end());
-  }
-  return chains;
-}
-
 // Groups a path's features where their chains part; levels at which all stay together count for nothing.
 class Grouper {
  public:
-  explicit Grouper(const FeatureTree& tree) : chains_(chains_of(tree)) {}
+  explicit Grouper(const FeatureTree& tree) : chains_(tree.chains()) {}
 
   PathGroups operator()(const std::vector<int32_t>& features) const {
     std::vector<size_t> places(features.size());
@@ -273,8 +262,8 @@ class Prepared {
   // body(tree, its leaves, first row, end) for pieces of `count` rows and every tree, in the trees' order for each row; on all threads.
   template <typename Body>
   void for_each_tree(int64_t count, const Body& body) {
-    for (size_t first = 0; first < model_.trees.size(); first += kTreesAtATime) {
-      const size_t n = std::min(kTreesAtATime, model_.trees.size() - first);
+    for (size_t first = 0, n = 0; first < model_.trees.size(); first += n) {
+      n = trees_from(first);
       std::vector<std::vector<Leaf>> leaves(n);
       const int64_t piece = std::max<int64_t>(1, (count + team_.size() - 1) / team_.size());
       team_.run([&](int) {
@@ -291,6 +280,12 @@ class Prepared {
   }
 
  private:
+  [[nodiscard]] size_t trees_from(size_t first) const {
+    size_t n = 0, nodes = 0;
+    while (first + n < model_.trees.size() && n < kTreesAtATime && (n == 0 || nodes < kNodesAtATime)) nodes += model_.trees[first + n++].nodes.size();
+    return n;
+  }
+
   std::vector<Leaf> leaves_of(const Tree& tree) const {
     std::vector<Leaf> leaves;
     Leaf path;

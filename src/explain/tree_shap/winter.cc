@@ -44,21 +44,9 @@ struct Part {
   Wide in, out;
 };
 
-// The way from the root down to each feature.
-std::vector<std::vector<int32_t>> chains(const FeatureTree& tree) {
-  std::vector<std::vector<int32_t>> chains(static_cast<size_t>(tree.feature_count()));
-  for (size_t n = 0; n < tree.nodes.size(); ++n) {
-    if (tree.nodes[n].feature < 0) continue;
-    auto& chain = chains[static_cast<size_t>(tree.nodes[n].feature)];
-    for (auto at = static_cast<int32_t>(n); at >= 0; at = tree.nodes[static_cast<size_t>(at)].parent) chain.push_back(at);
-    std::reverse(chain.begin(), chain.end());
-  }
-  return chains;
-}
-
 class LeafGame {
  public:
-  explicit LeafGame(const FeatureTree& tree) : chains_(chains(tree)) {}
+  explicit LeafGame(const FeatureTree& tree) : chains_(tree.chains()) {}
 
   // To be filled with the features of the path, in any order.
   std::vector<Part>& parts() { return parts_; }
