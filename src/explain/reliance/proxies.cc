@@ -53,7 +53,7 @@ Result<std::vector<double>> sizes_of(const TableModel& model, const std::vector<
 Result<ProxyReport> find_proxies(const Table& table, const std::string& feature, const ProxyOptions& options) {
   if (feature == options.target) return base::refuse("'{}' is the target; proxies are those of a feature", feature);
   Table others = table_without(table, options.target);
-  others = rows_of_table(others, sampled(others.rows, options.most_rows, options.seed));
+  others = rows_of_table(others, base::some_of(others.rows, options.most_rows, options.seed));
   auto fitted = fit_table(others, feature, {.learner = options.learner, .rounds = options.rounds, .seed = options.seed, .threads = options.threads, .stop_requested = options.stop_requested});
   if (!fitted) return base::pass(fitted);
   ProxyReport found{.feature = feature, .report = fitted->report};

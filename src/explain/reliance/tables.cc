@@ -6,21 +6,9 @@
 
 namespace deepseek::explain {
 
-std::vector<int64_t> sampled(int64_t count, int64_t wanted, uint64_t seed) {
-  base::SplitMix64 draw{seed};
-  std::vector<int64_t> chosen;
-  int64_t left = std::min(wanted, count);
-  for (int64_t r = 0; r < count && left > 0; ++r) {  // selection sampling (Knuth, 3.4.2 S)
-    if (draw.uniform() * static_cast<double>(count - r) >= static_cast<double>(left)) continue;
-    chosen.push_back(r);
-    --left;
-  }
-  return chosen;
-}
-
 std::vector<double> rows_sampled(std::span<const double> rows, size_t width, int64_t wanted, uint64_t seed) {
   std::vector<double> chosen;
-  for (const int64_t r : sampled(static_cast<int64_t>(rows.size() / width), wanted, seed)) {
+  for (const int64_t r : base::some_of(static_cast<int64_t>(rows.size() / width), wanted, seed)) {
     const auto row = rows.subspan(static_cast<size_t>(r) * width, width);
     chosen.insert(chosen.end(), row.begin(), row.end());
   }

@@ -10,9 +10,7 @@
 
 namespace deepseek::explain {
 
-/// `wanted` of `count` rows, or all, by the seed, rising.
-[[nodiscard]] std::vector<int64_t> sampled(int64_t count, int64_t wanted, uint64_t seed);
-/// Those of rows [count, width].
+/// `wanted` of the rows [count, width], or all, by base::some_of().
 [[nodiscard]] std::vector<double> rows_sampled(std::span<const double> rows, size_t width, int64_t wanted, uint64_t seed);
 /// These rows of the table, each as often as it is named.
 [[nodiscard]] formats::Table rows_of_table(const formats::Table& table, std::span<const int64_t> rows);
