@@ -82,7 +82,10 @@ Status explain_rows(explain::TableExplanation& table, ExplainArguments& a, const
   const int64_t most = rows_wanted(table, a);
   const int64_t total = std::min(most, table.rows());
   auto global = explain_with_bar(table, most, "explaining", context);
-  const std::string again = a.resume.empty() ? "; with --resume FILE the scores of the next run would be kept" : "; the scores so far are in " + a.resume + ": the same command goes on from there";
+  if (!global && global.error().kind == base::ErrorKind::kRequest) return base::pass(global);
+  const explain::Engine engine = table.explainer().engine();
+  const bool asks = engine != explain::Engine::kTrees && engine != explain::Engine::kLinear;
+  const std::string again = !asks ? "" : a.resume.empty() ? "; with --resume FILE the scores of the next run would be kept" : "; the scores so far are in " + a.resume + ": the same command goes on from there";
   if (!global) return base::fail("{}{}", global.error().message, again);
   if (auto done = hand_out(table.document(*global, most), a, context); !done) return done;
   if (!global->stopped.empty()) return base::fail("{} after {} of {} rows, which are in the report{}", global->stopped, global->rows.size(), total, again);

@@ -17,6 +17,7 @@ namespace {
 using base::Result;
 
 constexpr size_t kMostNumbers = size_t{1} << 24;  // values and interactions that are held at once: 128 MiB
+constexpr int64_t kMostPaired = 20'000;      // features of trees, of all pairs of which the interactions are held for one row: 3 GB
 
 template <typename Value>
 Result<Value> named(const char* what, const std::string& name, std::initializer_list<std::pair<const char*, Value>> known) {
@@ -64,12 +65,14 @@ base::Status check(const TableModel& model, const FeatureTree& tree, std::span<c
   if (background.empty() || background.size() % static_cast<size_t>(n) != 0) return base::refuse("{} numbers are no background rows of {} features", background.size(), n);
   if (!(o.confidence > 0 && o.confidence < 1)) return base::refuse("a confidence lies between 0 and 1; {} does not", o.confidence);
   if (o.budget < 0 || o.pairs < 0 || !(o.precision >= 0)) return base::refuse("budget, precision and the number of interactions are 0 or more");
+  if (o.budget > 0 && o.budget < 4 && engine == Engine::kEstimate && n > 2) return base::refuse("a budget of {} coalitions is too small; 4 are the fewest", o.budget);
   if (engine == Engine::kTrees && !model.trees) return base::refuse("the engine 'trees' needs a tree ensemble; this model is {}", model.kind);
   if (engine == Engine::kLinear && model.weights.empty()) return base::refuse("the engine 'linear' needs a linear model; this one is {}", model.kind);
   if (engine == Engine::kGradients && !model.gradient) return base::refuse("the engine 'gradients' needs a differentiable model (a net, TorchScript, linear); this one is {}", model.kind);
   if (o.worth == Worth::kPath && engine != Engine::kTrees) return base::refuse("path-dependent values are those of the engine 'trees'");
   if (o.worth == Worth::kConditional && engine != Engine::kEstimate && engine != Engine::kExact) return base::refuse("conditional values come from the engines 'exact' and 'estimate'");
   if (engine == Engine::kExact && n > kMostExactPlayers) return base::refuse("{} features have 2^{} coalitions; up to {} are enumerated: use the engine 'estimate'", n, n, kMostExactPlayers);
+  if (engine == Engine::kTrees && o.pairs > 0 && n > kMostPaired) return base::refuse("interactions of {} features do not fit in memory; {} are the most: ask for 0 interactions", n, kMostPaired);
   return {};
 }
 
@@ -84,16 +87,16 @@ Result<Engine> engine_named(const std::string& name) {
                                         {"estimate", Engine::kEstimate}});
 }
 
-Explainer::Explainer(TableModel model, FeatureTree tree, std::vector<double> background, const ExplainOptions& options)
+Explainer::Explainer(TableModel model, FeatureTree tree, std::span<const double> background, const ExplainOptions& options)
     : model_(std::move(model)), tree_(std::move(tree)), options_(options), engine_(chosen_engine(model_, options)), features_(tree_.feature_count()) {
   background_ = some_rows(background, features_, options.background, options.seed);
   if (engine_ == Engine::kLinear) means_ = means_of(background_, features_);
-  if (options.worth == Worth::kConditional) pool_ = some_rows(background, features_, 20 * options.background, options.seed + 1);
+  if (options.worth == Worth::kConditional) pool_ = some_rows(background, features_, 20 * std::min<int64_t>(options.background, std::ssize(background)), options.seed + 1);
 }
 
-Result<Explainer> Explainer::create(TableModel model, FeatureTree tree, std::vector<double> background, const ExplainOptions& options) {
+Result<Explainer> Explainer::create(TableModel model, FeatureTree tree, std::span<const double> background, const ExplainOptions& options) {
   if (base::Status ok = check(model, tree, background, options); !ok) return base::pass(ok);
-  return Explainer(std::move(model), std::move(tree), std::move(background), options);
+  return Explainer(std::move(model), std::move(tree), background, options);
 }
 
 std::string Explainer::engine_text() const {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -71,8 +72,9 @@ struct GlobalExplanation {
 class Explainer {
  public:
   /// background: rows [count, features] to draw from. The tree's features are the model's columns in their order.
-  /// Refuses what does not go together: trees without trees, an output that there is not, no background, background rows of another width.
-  [[nodiscard]] static base::Result<Explainer> create(TableModel model, FeatureTree tree, std::vector<double> background, const ExplainOptions& options);
+  /// Refuses what does not go together: trees without trees, an output that there is not, no background, background rows of another width, a budget of
+  /// too few coalitions, interactions of more features than fit in memory.
+  [[nodiscard]] static base::Result<Explainer> create(TableModel model, FeatureTree tree, std::span<const double> background, const ExplainOptions& options);
 
   [[nodiscard]] base::Result<LocalExplanation> explain(std::span<const double> row) const;
   /// on_progress(rows done). stop_requested, and a model that fails, end it with what is there if that are two rows or more (`stopped` says so).
@@ -86,7 +88,7 @@ class Explainer {
   [[nodiscard]] int64_t background_rows() const { return static_cast<int64_t>(background_.size()) / features_; }
 
  private:
-  Explainer(TableModel model, FeatureTree tree, std::vector<double> background, const ExplainOptions& options);
+  Explainer(TableModel model, FeatureTree tree, std::span<const double> background, const ExplainOptions& options);
   base::Result<LocalExplanation> by_game(std::span<const double> row) const;
   base::Result<LocalExplanation> by_gradients(std::span<const double> row) const;
   [[nodiscard]] TreeWorth tree_worth() const;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -115,6 +116,8 @@ TEST(Explainer, RefusesWhatDoesNotGoTogether) {
   EXPECT_EQ(refused({.output = 2}), "there is no output 2; the model has 1");
   EXPECT_EQ(refused({.worth = Worth::kPath}), "path-dependent values are those of the engine 'trees'");
   EXPECT_EQ(refused({.background = 0}), "a background of 0 rows is too small; 1 is the least");
+  EXPECT_EQ(refused({.engine = Engine::kEstimate, .budget = 3}), "a budget of 3 coalitions is too small; 4 are the fewest");
+  EXPECT_EQ(refused({.engine = Engine::kEstimate, .worth = Worth::kConditional, .background = std::numeric_limits<int64_t>::max()}), "");
   EXPECT_EQ(engine_named("shap").error().message, "there is no engine 'shap'; there are auto, exact, trees, linear, gradients, estimate");
 }
 

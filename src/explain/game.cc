@@ -7,6 +7,8 @@ namespace deepseek::explain {
 
 namespace {
 
+constexpr size_t kRowsAtATime = 16384, kMostNumbers = size_t{1} << 24;  // of conditional games; 128 MiB
+
 // The weighted mean of the scores of the rows of each coalition, as many for one as for another.
 base::Status mean_scores(const Scorer& scorer, std::span<const double> rows, std::span<const double> weights, std::span<double> worth) {
   auto scores = scorer(rows);
@@ -61,7 +63,7 @@ ConditionalGame::ConditionalGame(Scorer scorer, std::vector<double> row, std::ve
 }
 
 base::Status ConditionalGame::worth(std::span<const uint8_t> coalitions, std::span<double> worth) {
-  const size_t n = row_.size(), count = pool_.size() / n, k = neighbours_, at_a_time = std::max<size_t>(1, 16384 / k);
+  const size_t n = row_.size(), count = pool_.size() / n, k = neighbours_, at_a_time = std::max<size_t>(1, std::min(kRowsAtATime, kMostNumbers / n) / k);
   std::vector<double> rows, weights, distance(count);
   std::vector<size_t> order(count);
   for (size_t first = 0; first < worth.size(); first += at_a_time) {

@@ -9,7 +9,8 @@
 namespace deepseek::explain {
 namespace {
 
-constexpr size_t kMostKept = size_t{1} << 22;  // different rows; 130 MiB
+constexpr size_t kMostKept = size_t{1} << 22;     // different rows; 130 MiB
+constexpr size_t kMostWaiting = size_t{1} << 25;  // numbers of rows that wait for their score; 256 MiB
 
 uint64_t bits_for(uint64_t feature, double value, uint64_t which) {
   base::SplitMix64 mix{std::bit_cast<uint64_t>(value) ^ (feature * 0x9E3779B97F4A7C15u + which)};
@@ -88,7 +89,8 @@ base::Status MixedRows::score_new(const Scorer& scorer, int64_t rows_at_a_time) 
 }
 
 base::Status MixedRows::mean_scores(const Scorer& scorer, std::span<const uint8_t> coalitions, int64_t rows_at_a_time, std::span<double> worth) {
-  const size_t at_a_time = std::max<size_t>(1, static_cast<size_t>(std::max<int64_t>(rows_at_a_time, 1)) * 4 / count_);
+  const size_t rows = std::min(static_cast<size_t>(std::max<int64_t>(rows_at_a_time, 1)) * 4, kMostWaiting / features_);
+  const size_t at_a_time = std::max<size_t>(1, rows / count_);
   std::vector<uint32_t> places;
   for (size_t first = 0; first < worth.size(); first += at_a_time) {
     const size_t last = std::min(worth.size(), first + at_a_time);

@@ -15,7 +15,7 @@ class MixedRows {
  public:
   using Scorer = std::function<base::Result<std::vector<double>>(std::span<const double> rows)>;
 
-  /// row [features]; background [count, features]; values are equal where their bits are.
+  /// row [features], one at least; background [count, features], count >= 1; values are equal where their bits are.
   MixedRows(std::span<const double> row, std::span<const double> background);
 
   /// Mean score over the background of each coalition [worth.size(), features], 1 where a feature has the row's value; the scorer gets at most `rows_at_a_time` rows.

@@ -52,12 +52,24 @@ Json input_of(const FeatureText& feature, double value) {
   return feature.categories.empty() ? Json(value) : Json(display(feature, value));
 }
 
+// All that it takes to try a model.
+formats::Table first_row(const formats::Table& table) {
+  formats::Table first{.rows = 1};
+  for (const formats::Column& column : table.columns) first.columns.push_back({.name = column.name, .categories = column.categories, .values = {column.values.front()}});
+  return first;
+}
+
+// What the scores depend on besides the rows.
 std::string identity_of(const TableRequest& request, const TableModel& model) {
   std::string identity = request.model + "\n" + model.kind;
   std::error_code none;
   const base::fs::path path = request.model;
-  if (base::fs::is_regular_file(path, none)) {
-    identity += fmt::format("\n{} {}", base::fs::file_size(path, none), base::fs::last_write_time(path, none).time_since_epoch().count());
+  std::vector<base::fs::path> files;
+  if (base::fs::is_regular_file(path, none)) files.push_back(path);
+  for (base::fs::directory_iterator at(path, none), end; !none && at != end; at.increment(none)) files.push_back(at->path());  // what training wrote
+  std::sort(files.begin(), files.end());
+  for (const base::fs::path& file : files) {
+    identity += fmt::format("\n{} {} {}", file.filename().string(), base::fs::file_size(file, none), base::fs::last_write_time(file, none).time_since_epoch().count());
   }
   for (const FeatureText& feature : model.features) {
     identity += "\n" + feature.name;
@@ -80,16 +92,17 @@ Result<TableExplanation> TableExplanation::open(const TableRequest& request) {
   if (!request.background_data.empty()) {
     auto other = formats::read_table(request.background_data, request.columns);
     if (!other) return base::pass(other);
+    const std::string name = request.background_data.filename().string();
     auto rows = rows_of(*other, model.features);
-    if (!rows) return base::pass(rows);
-    made.background_ = std::move(rows->rows);
-  } else {
-    made.background_ = made.rows_;
+    if (!rows) return base::within(name, rows.error());
+    made.other_background_ = std::move(rows->rows);
+    other->notes.insert(other->notes.end(), rows->notes.begin(), rows->notes.end());
+    for (const std::string& note : other->notes) made.origin_.notes.push_back(name + ": " + note);
   }
   if (Status chosen = made.choose_output(request.output, model); !chosen) return base::pass(chosen);
   auto tree = made.tree_for(request);
   if (!tree) return base::pass(tree);
-  auto explainer = Explainer::create(std::move(model), std::move(*tree), made.background_, made.options_);
+  auto explainer = Explainer::create(std::move(model), std::move(*tree), made.background(), made.options_);
   if (!explainer) return base::pass(explainer);
   made.explainer_.emplace(std::move(*explainer));
   made.describe(request);
@@ -103,7 +116,7 @@ Status TableExplanation::open_model(const TableRequest& request, TableModel& mod
   ScorerOptions scorer = request.scorer;
   scorer.features = schema->features;
   scorer.target = request.target;
-  if (auto own = rows_of(table_, schema->features); own) scorer.probe.assign(own->rows.begin(), own->rows.begin() + static_cast<int64_t>(schema->features.size()));
+  if (auto own = rows_of(first_row(table_), schema->features); own) scorer.probe = std::move(own->rows);
   auto opened = open_table_model(request.model, scorer);
   if (!opened) return base::pass(opened);
   model = std::move(*opened);
@@ -175,7 +188,7 @@ Result<FeatureTree> TableExplanation::tree_for(const TableRequest& request) cons
   if (features_.size() > kMostClustered) return base::refuse("{} features are too many to cluster; {} are not", features_.size(), kMostClustered);
   std::vector<uint8_t> category;
   for (const FeatureText& feature : features_) category.push_back(feature.categories.empty() ? 0 : 1);
-  const auto distance = feature_distance(background_, category, {.seed = request.options.seed});
+  const auto distance = feature_distance(background(), category, {.seed = request.options.seed});
   if (kind == "hybrid") return in_file(hybrid_tree(groups, distance, names, request.highest, kRefineAbove));
   return clustered_tree(distance, names, request.highest);
 }
@@ -258,7 +271,7 @@ Result<Json> TableExplanation::explain_sample(int64_t sample) {
   if (scores->size() != explainer_->model().outputs.size()) return base::fail("{} gave {} scores for one row, not {}", origin_.model, scores->size(), explainer_->model().outputs.size());
   if (!output_chosen_) {
     options_.output = std::max_element(scores->begin(), scores->end()) - scores->begin();
-    auto explainer = Explainer::create(explainer_->model(), explainer_->tree(), background_, options_);
+    auto explainer = Explainer::create(explainer_->model(), explainer_->tree(), background(), options_);
     if (!explainer) return base::pass(explainer);
     explainer_.emplace(std::move(*explainer));
     origin_.output = explainer_->model().outputs[static_cast<size_t>(options_.output)];

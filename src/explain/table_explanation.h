@@ -5,6 +5,7 @@
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,7 @@ class TableExplanation {
   base::Status choose_output(const std::string& output, const TableModel& model);
   base::Result<FeatureTree> tree_for(const TableRequest& request) const;
   void describe(const TableRequest& request);
+  [[nodiscard]] std::span<const double> background() const { return other_background_.empty() ? rows_ : other_background_; }
   [[nodiscard]] std::vector<int64_t> chosen_rows(int64_t most) const;
   [[nodiscard]] std::vector<double> picked(const std::vector<int64_t>& rows) const;
   [[nodiscard]] std::vector<SampleText> texts(const std::vector<int64_t>& rows) const;
@@ -74,7 +76,7 @@ class TableExplanation {
   bool output_chosen_ = false;
   ExplainOptions options_;
   std::optional<Explainer> explainer_;
-  std::vector<double> background_;
+  std::vector<double> other_background_;  // empty: rows_ are the background
   Origin origin_;
 };
 

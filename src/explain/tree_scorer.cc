@@ -13,11 +13,13 @@ namespace {
 constexpr uint32_t kNanLeft = 1u << 31, kCategory = 1u << 30, kColumn = kCategory - 1;
 constexpr size_t kLanes = 16;        // rows in flight: what hides the latency of a node's load
 constexpr size_t kBlockRows = 128;   // share a tree's nodes while they are in the cache
+constexpr size_t kMostWide = size_t{1} << 20;  // numbers of a block: 8 MiB a thread
 constexpr size_t kAloneBelow = 200'000;  // rows x trees: less is done before other threads have begun
 
 }  // namespace
 
-TreeScorer::TreeScorer(std::shared_ptr<const TreeEnsemble> model) : model_(std::move(model)), features_(static_cast<size_t>(model_->feature_count())) {
+TreeScorer::TreeScorer(std::shared_ptr<const TreeEnsemble> model) : model_(std::move(model)), features_(static_cast<size_t>(model_->feature_count())),
+      block_rows_(std::clamp(kMostWide / (3 * features_) / kLanes * kLanes, kLanes, kBlockRows)) {
   for (const Tree& tree : model_->trees) pack(tree);
 }
 
@@ -85,7 +87,7 @@ void TreeScorer::descend(const Packed& tree, size_t index, const double* wide, u
 
 void TreeScorer::score_block(std::span<const double> rows, std::span<double> scores, std::vector<double>& wide) const {
   const size_t count = rows.size() / features_, stride = 3 * features_, outputs = model_->base.size();
-  wide.assign(kBlockRows * stride, 0);
+  wide.assign(block_rows_ * stride, 0);
   for (size_t r = 0; r < count; ++r) {
     widen(rows.subspan(r * features_, features_), wide.data() + r * stride);
     std::copy(model_->base.begin(), model_->base.end(), scores.begin() + static_cast<int64_t>(r * outputs));
@@ -107,10 +109,10 @@ std::vector<double> TreeScorer::operator()(std::span<const double> rows, int thr
   const size_t count = rows.size() / features_, outputs = model_->base.size();
   std::vector<double> scores(count * outputs);
   const auto block = [&](int64_t b, std::vector<double>& wide) {
-    const size_t first = static_cast<size_t>(b) * kBlockRows, n = std::min(kBlockRows, count - first);
+    const size_t first = static_cast<size_t>(b) * block_rows_, n = std::min(block_rows_, count - first);
     score_block(rows.subspan(first * features_, n * features_), std::span(scores).subspan(first * outputs, n * outputs), wide);
   };
-  const auto blocks = static_cast<int64_t>((count + kBlockRows - 1) / kBlockRows);
+  const auto blocks = static_cast<int64_t>((count + block_rows_ - 1) / block_rows_);
   if (threads == 1 || blocks < 2 || count * trees_.size() < kAloneBelow) {
     std::vector<double> wide;
     for (int64_t b = 0; b < blocks; ++b) block(b, wide);

@@ -39,7 +39,7 @@ class TreeScorer {
   void descend(const Packed& tree, size_t index, const double* wide, uint32_t* at) const;
 
   std::shared_ptr<const TreeEnsemble> model_;
-  size_t features_;
+  size_t features_, block_rows_;
   std::vector<Node> nodes_;
   std::vector<double> values_;          // [nodes]
   std::vector<int32_t> categories_;     // [nodes]: the tree's set

@@ -7,6 +7,7 @@
 
 #include "base/files.h"
 #include "explain/training/training_data.h"
+#include "explain/tree_scorer.h"
 #ifdef DEEPSEEK_HAVE_XGBOOST
 #include <xgboost/c_api.h>
 #endif
@@ -30,9 +31,9 @@ Result<TableModel> read_trees(TableModel frame, std::string_view content, const 
   if (Status ok = check_ensemble(*trees); !ok) return base::pass(ok);
   frame.kind = trees->kind;
   frame.trees = std::make_shared<const TreeEnsemble>(std::move(*trees));
-  frame.score = [trees = frame.trees](std::span<const double> rows) -> Result<std::vector<double>> {
-    if (rows.size() % trees->features.size() != 0) return base::fail("{} numbers are no rows of {} features", rows.size(), trees->features.size());
-    return raw_scores(*trees, rows);
+  frame.score = [width = frame.features.size(), scorer = std::make_shared<const TreeScorer>(frame.trees)](std::span<const double> rows) -> Result<std::vector<double>> {
+    if (rows.size() % width != 0) return base::fail("{} numbers are no rows of {} features", rows.size(), width);
+    return (*scorer)(rows);
   };
   return frame;
 }

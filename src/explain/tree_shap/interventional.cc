@@ -12,7 +12,8 @@
 namespace deepseek::explain {
 namespace {
 
-constexpr size_t kTreesAtATime = 64;  // whose leaves are prepared at once
+constexpr size_t kTreesAtATime = 64;               // whose leaves are prepared at once
+constexpr size_t kNodesAtATime = size_t{1} << 17;  // of these trees: their leaves and patterns stay below some hundred MiB
 
 // p! q! / (p + q + 1)!: the integral of t^p (1 - t)^q.
 class Weights {
@@ -284,8 +285,8 @@ class Prepared {
   // body(tree, its leaves, first row, end) for pieces of `count` rows and every tree, in the trees' order for each row; on all threads.
   template <typename Body>
   void for_each_tree(int64_t count, const Body& body) {
-    for (size_t first = 0; first < model_.trees.size(); first += kTreesAtATime) {
-      const size_t n = std::min(kTreesAtATime, model_.trees.size() - first);
+    for (size_t first = 0, n = 0; first < model_.trees.size(); first += n) {
+      n = trees_from(first);
       std::vector<std::vector<Leaf>> leaves(n);
       const int64_t piece = std::max<int64_t>(1, (count + team_.size() - 1) / team_.size());
       team_.run([&](int) {
@@ -302,6 +303,12 @@ class Prepared {
   }
 
  private:
+  [[nodiscard]] size_t trees_from(size_t first) const {
+    size_t n = 0, nodes = 0;
+    while (first + n < model_.trees.size() && n < kTreesAtATime && (n == 0 || nodes < kNodesAtATime)) nodes += model_.trees[first + n++].nodes.size();
+    return n;
+  }
+
   std::vector<Leaf> leaves_of(const Tree& tree) const {
     std::vector<Leaf> leaves;
     Leaf path;
