@@ -257,7 +257,7 @@ TEST(TrainTable, NetsGradientIsThatOfItsScore) {
 
 TEST(TrainTable, RefusesWhatCannotBeLearnt) {
   const Table table = with_classes(synthetic(100, 11), {0.5});
-  EXPECT_EQ(refusal(table, {}, "z"), "the table has no column 'z' to be the target; is 'a' meant?");
+  EXPECT_EQ(refusal(table, {}, "z"), "the table has no column 'z' to be the target; it has 'a', 'b', 'one', 'colour', 'y'");
   EXPECT_EQ(refusal(table, {}, ""), "training needs the name of a target");
   EXPECT_NE(refusal(table, {}, "one").find("has one value in all rows, '7'"), std::string::npos);
   EXPECT_NE(refusal(with_classes(synthetic(5, 11), {0.5}), {}).find("5 rows have a target; 10 are the least"), std::string::npos);
