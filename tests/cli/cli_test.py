@@ -65,7 +65,7 @@ class Requests(Case):
         libraries = subprocess.run(["ldd", CLI], capture_output=True, text=True).stdout
         self.assertIn("libstdc++", libraries)
         self.assertNotIn("torch", libraries)
-        self.assertNotIn("c10", libraries)
+        self.assertNotIn("libc10", libraries)  # addresses may hold c10
 
     def test_the_other_program_is_missing(self):
         alone = self.folder / "bin" / "deepseek-cli"
