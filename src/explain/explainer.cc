@@ -19,6 +19,8 @@ using base::Result;
 constexpr size_t kMostNumbers = size_t{1} << 24;  // values and interactions that are held at once: 128 MiB
 constexpr int64_t kMostPaired = 20'000;      // features of trees, of all pairs of which the interactions are held for one row: 3 GB
 
+constexpr int64_t kMostBudget = 10'000'000;       // beyond it a row takes days, and more memory than there is
+
 template <typename Value>
 Result<Value> named(const char* what, const std::string& name, std::initializer_list<std::pair<const char*, Value>> known) {
   std::string names;
@@ -66,6 +68,8 @@ base::Status check(const TableModel& model, const FeatureTree& tree, std::span<c
   if (!(o.confidence > 0 && o.confidence < 1)) return base::refuse("a confidence lies between 0 and 1; {} does not", o.confidence);
   if (o.budget < 0 || o.pairs < 0 || !(o.precision >= 0)) return base::refuse("budget, precision and the number of interactions are 0 or more");
   if (o.budget > 0 && o.budget < 4 && engine == Engine::kEstimate && n > 2) return base::refuse("a budget of {} coalitions is too small; 4 are the fewest", o.budget);
+  const bool samples = engine == Engine::kGradients || (engine == Engine::kEstimate && n > kMostExactPlayers);
+  if (samples && o.budget > kMostBudget) return base::refuse("a budget of {} is more than a row can be worth; {} is the most", o.budget, kMostBudget);
   if (engine == Engine::kTrees && !model.trees) return base::refuse("the engine 'trees' needs a tree ensemble; this model is {}", model.kind);
   if (engine == Engine::kLinear && model.weights.empty()) return base::refuse("the engine 'linear' needs a linear model; this one is {}", model.kind);
   if (engine == Engine::kGradients && !model.gradient) return base::refuse("the engine 'gradients' needs a differentiable model (a net, TorchScript, linear); this one is {}", model.kind);

@@ -73,7 +73,7 @@ class Explainer {
  public:
   /// background: rows [count, features] to draw from. The tree's features are the model's columns in their order.
   /// Refuses what does not go together: trees without trees, an output that there is not, no background, background rows of another width, a budget of
-  /// too few coalitions, interactions of more features than fit in memory.
+  /// too few coalitions or too many, interactions of more features than fit in memory.
   [[nodiscard]] static base::Result<Explainer> create(TableModel model, FeatureTree tree, std::span<const double> background, const ExplainOptions& options);
 
   [[nodiscard]] base::Result<LocalExplanation> explain(std::span<const double> row) const;

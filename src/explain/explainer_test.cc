@@ -118,6 +118,10 @@ TEST(Explainer, RefusesWhatDoesNotGoTogether) {
   EXPECT_EQ(refused({.background = 0}), "a background of 0 rows is too small; 1 is the least");
   EXPECT_EQ(refused({.engine = Engine::kEstimate, .budget = 3}), "a budget of 3 coalitions is too small; 4 are the fewest");
   EXPECT_EQ(refused({.engine = Engine::kEstimate, .worth = Worth::kConditional, .background = std::numeric_limits<int64_t>::max()}), "");
+  TableModel model = linear_model();
+  model.gradient = [](std::span<const double> rows, int64_t) -> base::Result<std::vector<double>> { return std::vector<double>(rows.begin(), rows.end()); };
+  EXPECT_EQ(Explainer::create(model, two_groups(), normal_rows(5, 1), {.engine = Engine::kGradients, .budget = 1'000'000'000}).error().message,
+            "a budget of 1000000000 is more than a row can be worth; 10000000 is the most");
   EXPECT_EQ(engine_named("shap").error().message, "there is no engine 'shap'; there are auto, exact, trees, linear, gradients, estimate");
 }
 

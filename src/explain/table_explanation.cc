@@ -135,6 +135,12 @@ Status TableExplanation::open_model(const TableRequest& request, TableModel& mod
       if (stop()) return base::fail("interrupted");
       return score(rows);
     };
+    if (model.gradient) {
+      model.gradient = [gradient = std::move(model.gradient), stop = request.scorer.stop_requested](std::span<const double> rows, int64_t output) -> Result<std::vector<double>> {
+        if (stop()) return base::fail("interrupted");
+        return gradient(rows, output);
+      };
+    }
   }
   if (request.remember.empty()) return {};
   auto remembering = remember_scores(model, request.remember, identity_of(request, model));
