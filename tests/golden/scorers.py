@@ -41,6 +41,17 @@ class Net(torch.nn.Module):
         return torch.softmax(x, 1) if x.shape[1] > 1 else x
 
 
+def forget_origins(path):
+    """The exporter writes the places of this machine's files beside each node."""
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for thing in (model, model.graph, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del thing.metadata_props[:]
+    path.write_bytes(model.SerializeToString())
+
+
 def made(seed, outputs, rows=None):
     torch.manual_seed(seed)
     net = Net(outputs, rows)
@@ -66,6 +77,7 @@ def nets(random):
         elif not rows:
             options["dynamic_axes"] = {"x": {0: "rows"}, "scores": {0: "rows"}}
         torch.onnx.export(net, (some,), FOLDER / f"{name}.onnx", input_names=["x"], output_names=["probabilities" if outputs > 1 else "scores"], **options)
+        forget_origins(FOLDER / f"{name}.onnx")
         with torch.no_grad():
             write(f"{name}.onnx", rows=x.tolist(), scores=torch.cat([net(x[i : i + 1]) for i in range(len(x))]).double().flatten().tolist())
         if not rows:
