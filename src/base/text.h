@@ -11,6 +11,9 @@ namespace deepseek::base {
 /// The candidate nearest to `word` by edit distance, or "" where none is near enough to be meant.
 [[nodiscard]] std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
+/// "; is 'age' meant?" for the end of a message, by nearest(); "" where none is near.
+[[nodiscard]] std::string is_meant(std::string_view word, const std::vector<std::string>& candidates);
+
 /// "1.5 GiB", "312 KiB", "17 B".
 [[nodiscard]] std::string human_bytes(uint64_t bytes);
 

@@ -74,7 +74,7 @@ Status take_options(ExplainArguments& a, const Context& context) {
   r.options.index = a.index == "Faith-SHAP" ? explain::InteractionIndex::kFaith : explain::InteractionIndex::kShapley;
   r.index = a.index;
   r.options.threads = context.threads;
-  r.scorer.stop_requested = [] { return base::interrupted(); };
+  r.scorer.stop_requested = base::interrupted;
   return {};
 }
 
@@ -169,7 +169,7 @@ Status hand_out(const Json& document, const ExplainArguments& a, const Context& 
 base::Result<explain::GlobalExplanation> explain_with_bar(const explain::TableExplanation& table, int64_t most, const std::string& title, const Context& context) {
   std::unique_ptr<base::Progress> bar;
   if (!context.quiet) bar = std::make_unique<base::Progress>(title, static_cast<uint64_t>(std::min(most, table.rows())), "row");
-  return table.explain_rows(most, [&](int64_t done) { if (bar) bar->update(static_cast<uint64_t>(done)); }, [] { return base::interrupted(); });
+  return table.explain_rows(most, [&](int64_t done) { if (bar) bar->update(static_cast<uint64_t>(done)); }, base::interrupted);
 }
 
 Command explain_command() {

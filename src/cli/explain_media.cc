@@ -57,7 +57,7 @@ Status explain_and_show(Options& o, const Explain& explain, const ExplainArgumen
   o.confidence = general.confidence;
   o.pairs = general.pairs;
   o.seed = general.seed;
-  o.stop_requested = [] { return base::interrupted(); };
+  o.stop_requested = base::interrupted;
   std::unique_ptr<base::Progress> bar;
   o.on_progress = coalitions(bar, context);
   auto document = explain(o);

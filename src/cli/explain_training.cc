@@ -28,7 +28,7 @@ Result<explain::TrainTableOptions> training_options(const ExplainArguments& a, c
   o.learner = *learner;
   o.seed = a.request.options.seed;
   o.threads = context.threads;
-  o.stop_requested = [] { return base::interrupted(); };
+  o.stop_requested = base::interrupted;
   return o;
 }
 
@@ -86,12 +86,11 @@ Result<Found> find(const explain::TableExplanation& table, const ExplainArgument
   if (!a.feature.empty() && found.flagged.empty()) {
     std::vector<std::string> names;
     for (const auto& node : nodes) names.push_back(node.name);
-    const std::string meant = base::nearest(a.feature, names);
-    return base::refuse("the model has no feature '{}'{}", a.feature, meant.empty() ? "" : fmt::format("; is '{}' meant?", meant));
+    return base::refuse("the model has no feature '{}'{}", a.feature, base::is_meant(a.feature, names));
   }
   for (const std::string& feature : found.flagged) {
     if (!context.quiet) base::log_info("looking for what foretells " + feature);
-    auto proxies = explain::find_proxies(table.table(), feature, {.target = table.target(), .seed = a.request.options.seed, .threads = context.threads, .stop_requested = [] { return base::interrupted(); }});
+    auto proxies = explain::find_proxies(table.table(), feature, {.target = table.target(), .seed = a.request.options.seed, .threads = context.threads, .stop_requested = base::interrupted});
     if (!proxies) return base::pass(proxies);
     found.proxies.push_back(std::move(*proxies));
   }

@@ -24,27 +24,24 @@ double sum_of_squared_chances(size_t others, InteractionIndex index) {
 
 constexpr double kLeast = 1e-300;  // instead of a factor that f64 cannot hold
 
-Doubles& vector_at(double* x) { return *reinterpret_cast<Doubles*>(x); }
-const Doubles& vector_at(const double* x) { return *reinterpret_cast<const Doubles*>(x); }
-
 EXPLAIN_INLINE Doubles mixed(const double* near, const double* far, double t) {
-  const Doubles x = t * vector_at(near) + (1 - t) * vector_at(far);
+  const Doubles x = t * at(near) + (1 - t) * at(far);
   return x > kLeast ? x : splat(kLeast);
 }
 
 // to *= t near + (1 - t) far.
 EXPLAIN_CLONES void multiply_mixed(double* to, const double* near, const double* far, double t, size_t room) {
-  for (size_t s = 0; s < room; s += 8) vector_at(to + s) *= mixed(near + s, far + s, t);
+  for (size_t s = 0; s < room; s += 8) at(to + s) *= mixed(near + s, far + s, t);
 }
 
 // to += weight * product / (t near + (1 - t) far).
 EXPLAIN_CLONES void add_without(double* to, double weight, const double* product, const double* near, const double* far, double t, size_t room) {
-  for (size_t s = 0; s < room; s += 8) vector_at(to + s) += weight * vector_at(product + s) / mixed(near + s, far + s, t);
+  for (size_t s = 0; s < room; s += 8) at(to + s) += weight * at(product + s) / mixed(near + s, far + s, t);
 }
 
 // The same without two of them.
 EXPLAIN_CLONES void add_without_two(double* to, double weight, const double* product, const double* near, const double* far, const double* near2, const double* far2, double t, size_t room) {
-  for (size_t s = 0; s < room; s += 8) vector_at(to + s) += weight * vector_at(product + s) / mixed(near + s, far + s, t) / mixed(near2 + s, far2 + s, t);
+  for (size_t s = 0; s < room; s += 8) at(to + s) += weight * at(product + s) / mixed(near + s, far + s, t) / mixed(near2 + s, far2 + s, t);
 }
 
 // Chance that a sibling of this length is on the same side in two draws, for each pair of the quadrature's nodes, as the covariance counts it.

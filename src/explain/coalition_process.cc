@@ -33,9 +33,6 @@ struct Parameters {
 // Which half of the game: u(S) = (v(S) - v(complement)) / 2 carries the values, (v(S) + v(complement)) / 2 the interactions of pairs.
 enum class Half { kOdd, kEven };
 
-Doubles& at(double* x) { return *reinterpret_cast<Doubles*>(x); }
-const Doubles& at(const double* x) { return *reinterpret_cast<const Doubles*>(x); }
-
 // From a row's agreement a[j] = sum over players of l s_i s_j: exp(-distance) of two coalitions, and of one and the other's complement.
 EXPLAIN_CLONES void covariances(const double* a, double whole, double* near, double* far, size_t from, size_t stride) {
   for (size_t j = from & ~size_t{7}; j < stride; j += 8) {
@@ -55,9 +52,7 @@ EXPLAIN_CLONES void combine(double* to, const double* near, double sign, const d
 EXPLAIN_CLONES double dot(const double* x, const double* y, size_t from, size_t stride) {
   Doubles sum = splat(0);
   for (size_t j = from & ~size_t{7}; j < stride; j += 8) sum += at(x + j) * at(y + j);
-  double all = 0;
-  for (int lane = 0; lane < kLanes; ++lane) all += sum[lane];
-  return all;
+  return sum_of(sum);
 }
 
 // One row of the gradient: the likelihood's by the covariances is g[j], times 2 off the diagonal, 0 below it. Gives g (near - sign far) and adds g (near + sign far).
@@ -73,9 +68,7 @@ EXPLAIN_CLONES double row_gradient(const double* inverse, const double* alpha, d
     at(apart + j) = n - f;
     all += n + f;
   }
-  double sum = 0;
-  for (int lane = 0; lane < kLanes; ++lane) sum += all[lane];
-  return sum;
+  return sum_of(all);
 }
 
 // Coalitions as columns of -1 and 1, and what the parameters make of them.

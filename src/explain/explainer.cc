@@ -17,8 +17,7 @@ namespace {
 using base::Result;
 
 constexpr size_t kMostNumbers = size_t{1} << 24;  // values and interactions that are held at once: 128 MiB
-constexpr int64_t kMostPaired = 20'000;      // features of trees, of all pairs of which the interactions are held for one row: 3 GB
-
+constexpr int64_t kMostPaired = 20'000;           // features of trees, of all pairs of which the interactions are held for one row: 3 GB
 constexpr int64_t kMostBudget = 10'000'000;       // beyond it a row takes days, and more memory than there is
 
 template <typename Value>
@@ -33,9 +32,7 @@ Result<Value> named(const char* what, const std::string& name, std::initializer_
 
 // `most` rows of [count, n], by the seed, in their order.
 std::vector<double> some_rows(std::span<const double> rows, int64_t n, int64_t most, uint64_t seed) {
-  std::vector<double> chosen;
-  for (const int64_t r : base::some_of(static_cast<int64_t>(rows.size()) / n, most, seed)) chosen.insert(chosen.end(), rows.begin() + r * n, rows.begin() + (r + 1) * n);
-  return chosen;
+  return rows_at(rows, n, base::some_of(static_cast<int64_t>(rows.size()) / n, most, seed));
 }
 
 double rms_error(std::span<const double> x, double mean) {
@@ -58,11 +55,16 @@ Engine chosen_engine(const TableModel& model, const ExplainOptions& o) {
   return model.weights.empty() ? Engine::kEstimate : Engine::kLinear;
 }
 
+base::Status check_output(const TableModel& model, int64_t output) {
+  if (output < 0 || output >= static_cast<int64_t>(model.outputs.size())) return base::refuse("there is no output {}; the model has {}", output, model.outputs.size());
+  return {};
+}
+
 base::Status check(const TableModel& model, const FeatureTree& tree, std::span<const double> background, const ExplainOptions& o) {
   const int64_t n = tree.feature_count();
   const Engine engine = chosen_engine(model, o);
   if (n < 1) return base::refuse("there is nothing to attribute to: no features");
-  if (o.output < 0 || o.output >= static_cast<int64_t>(model.outputs.size())) return base::refuse("there is no output {}; the model has {}", o.output, model.outputs.size());
+  if (base::Status ok = check_output(model, o.output); !ok) return ok;
   if (o.background < 1) return base::refuse("a background of {} rows is too small; 1 is the least", o.background);
   if (background.empty() || background.size() % static_cast<size_t>(n) != 0) return base::refuse("{} numbers are no background rows of {} features", background.size(), n);
   if (!(o.confidence > 0 && o.confidence < 1)) return base::refuse("a confidence lies between 0 and 1; {} does not", o.confidence);
@@ -89,6 +91,11 @@ Result<Worth> worth_named(const std::string& name) {
 Result<Engine> engine_named(const std::string& name) {
   return named<Engine>("engine", name, {{"auto", Engine::kAuto}, {"exact", Engine::kExact}, {"trees", Engine::kTrees}, {"linear", Engine::kLinear}, {"gradients", Engine::kGradients},
                                         {"estimate", Engine::kEstimate}});
+}
+
+LocalExplanation local_of(Estimate estimate) {
+  return {.values = std::move(estimate.values), .half_width = std::move(estimate.half_width), .open = std::move(estimate.open), .pairs = std::move(estimate.pairs), .base = estimate.base,
+          .score = estimate.total, .asked = estimate.asked, .exact = estimate.exact, .precise = estimate.precise};
 }
 
 Explainer::Explainer(TableModel model, FeatureTree tree, std::span<const double> background, const ExplainOptions& options)
@@ -189,15 +196,12 @@ Result<LocalExplanation> Explainer::by_game(std::span<const double> row) const {
   EstimateOptions o{.budget = options_.budget, .precision = options_.precision, .confidence = options_.confidence, .pairs = options_.pairs, .index = options_.index, .seed = options_.seed};
   if (engine_ == Engine::kExact) o.budget = int64_t{1} << features_;
   const std::vector<double> sample(row.begin(), row.end());
-  std::vector<uint8_t> categories;
-  for (const FeatureText& feature : model_.features) categories.push_back(feature.categories.empty() ? 0 : 1);
   std::unique_ptr<Game> game;
-  if (options_.worth == Worth::kConditional) game = std::make_unique<ConditionalGame>(scorer, sample, pool_, background_rows(), std::move(categories));
+  if (options_.worth == Worth::kConditional) game = std::make_unique<ConditionalGame>(scorer, sample, pool_, background_rows(), category_flags(model_.features));
   else game = std::make_unique<MarginalGame>(scorer, sample, background_);
   auto found = estimate_winter(*game, tree_, o);
   if (!found) return base::pass(found);
-  return LocalExplanation{.values = std::move(found->values), .half_width = std::move(found->half_width), .open = std::move(found->open), .pairs = std::move(found->pairs), .base = found->base,
-                          .score = found->total, .asked = found->asked, .exact = found->exact, .precise = found->precise};
+  return local_of(std::move(*found));
 }
 
 Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double> rows, const std::function<void(int64_t)>& on_progress, const std::function<bool()>& stop_requested,
@@ -237,6 +241,12 @@ Result<std::vector<LocalExplanation>> Explainer::of_rows(std::span<const double>
     }
   }
   return found;
+}
+
+base::Status Explainer::choose_output(int64_t output) {
+  if (base::Status ok = check_output(model_, output); !ok) return ok;
+  options_.output = output;
+  return {};
 }
 
 Result<LocalExplanation> Explainer::explain(std::span<const double> row) const {

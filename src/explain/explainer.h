@@ -60,6 +60,9 @@ struct LocalExplanation {
   double gap = 0;                          ///< of gradients: what the values miss of score - base; it is in no value
 };
 
+/// What an estimate says of one row.
+[[nodiscard]] LocalExplanation local_of(Estimate estimate);
+
 /// Of many rows.
 struct GlobalExplanation {
   std::vector<double> importance, half_width, mean;  ///< [nodes]: mean |value|, its interval (over the rows), mean value
@@ -75,6 +78,9 @@ class Explainer {
   /// Refuses what does not go together: trees without trees, an output that there is not, no background, background rows of another width, a budget of
   /// too few coalitions or too many, interactions of more features than fit in memory.
   [[nodiscard]] static base::Result<Explainer> create(TableModel model, FeatureTree tree, std::span<const double> background, const ExplainOptions& options);
+
+  /// Another output of the model from now on; refuses one that there is not.
+  [[nodiscard]] base::Status choose_output(int64_t output);
 
   [[nodiscard]] base::Result<LocalExplanation> explain(std::span<const double> row) const;
   /// on_progress(rows done). stop_requested, and a model that fails, end it with what is there if that are two rows or more (`stopped` says so).

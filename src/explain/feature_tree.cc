@@ -54,7 +54,7 @@ class GroupReader {
     std::vector<std::string> names;
     for (const auto& [feature, place] : place_) names.emplace_back(feature);
     std::sort(names.begin(), names.end());
-    if (const std::string near = base::nearest(name, names); !near.empty()) return fmt::format("; is '{}' meant?", near);
+    if (std::string near = base::is_meant(name, names); !near.empty()) return near;
     const auto longer = std::find_if(names.begin(), names.end(), [&](const std::string& feature) { return feature.starts_with(name + ","); });
     return longer == names.end() ? "" : fmt::format("; put quotes around '{}'", *longer);
   }
@@ -180,6 +180,8 @@ std::vector<int32_t> FeatureTree::leaves() const {
   }
   return leaves;
 }
+
+bool FeatureTree::is_flat() const { return static_cast<int64_t>(nodes.size()) == feature_count() + 1; }
 
 std::vector<std::vector<int32_t>> FeatureTree::chains() const {
   std::vector<std::vector<int32_t>> chains;

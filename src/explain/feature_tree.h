@@ -27,6 +27,8 @@ struct FeatureTree {
   [[nodiscard]] int64_t feature_count() const;
   /// [features]: the node of each.
   [[nodiscard]] std::vector<int32_t> leaves() const;
+  /// No groups: every feature is a child of the root.
+  [[nodiscard]] bool is_flat() const;
   /// [features]: the nodes from the root down to each.
   [[nodiscard]] std::vector<std::vector<int32_t>> chains() const;
   /// Adds what each node has to its parent, [nodes].

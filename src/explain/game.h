@@ -14,7 +14,7 @@
 namespace deepseek::explain {
 
 /// Any model: rows [count, features] to one score each. An error ends the explanation; NaN is refused.
-using Scorer = std::function<base::Result<std::vector<double>>(std::span<const double> rows)>;
+using Scorer = MixedRows::Scorer;
 
 class Game {
  public:

@@ -11,9 +11,6 @@ namespace {
 constexpr size_t kTile = 4;     // rows of a tile: with eight columns its sums stay in registers
 constexpr size_t kPanel = 128;  // rows that are factored before they are taken from what follows: they stay in the cache
 
-Doubles& at(double* x) { return *reinterpret_cast<Doubles*>(x); }
-const Doubles& at(const double* x) { return *reinterpret_cast<const Doubles*>(x); }
-
 // c[r][0..8) -= sum over p in [from, to) of a[p][r] b[p][0..8) for r < kTile, or += with `add`.
 template <bool add>
 EXPLAIN_INLINE void tile(double* c, size_t c_stride, const double* a, size_t a_stride, const double* b, size_t b_stride, size_t from, size_t to) {

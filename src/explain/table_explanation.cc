@@ -41,12 +41,6 @@ Status apply_units(const std::string& units, TableModel& model) {
   return {};
 }
 
-std::vector<std::string> names_of(const std::vector<FeatureText>& features) {
-  std::vector<std::string> names;
-  for (const FeatureText& feature : features) names.push_back(feature.name);
-  return names;
-}
-
 Json input_of(const FeatureText& feature, double value) {
   if (std::isnan(value)) return nullptr;
   return feature.categories.empty() ? Json(value) : Json(display(feature, value));
@@ -88,21 +82,23 @@ Result<TableExplanation> TableExplanation::open(const TableRequest& request) {
   made.table_ = std::move(*table);
   made.origin_.notes = made.table_.notes;
   TableModel model;
+  std::vector<double> other;  // background; empty: the table's rows are it
   if (Status opened = made.open_model(request, model); !opened) return base::pass(opened);
   if (!request.background_data.empty()) {
-    auto other = formats::read_table(request.background_data, request.columns);
-    if (!other) return base::pass(other);
+    auto background = formats::read_table(request.background_data, request.columns);
+    if (!background) return base::pass(background);
     const std::string name = request.background_data.filename().string();
-    auto rows = rows_of(*other, model.features);
+    auto rows = rows_of(*background, model.features);
     if (!rows) return base::within(name, rows.error());
-    made.other_background_ = std::move(rows->rows);
-    other->notes.insert(other->notes.end(), rows->notes.begin(), rows->notes.end());
-    for (const std::string& note : other->notes) made.origin_.notes.push_back(name + ": " + note);
+    other = std::move(rows->rows);
+    background->notes.insert(background->notes.end(), rows->notes.begin(), rows->notes.end());
+    for (const std::string& note : background->notes) made.origin_.notes.push_back(name + ": " + note);
   }
   if (Status chosen = made.choose_output(request.output, model); !chosen) return base::pass(chosen);
-  auto tree = made.tree_for(request);
+  const std::span<const double> background = other.empty() ? made.rows_ : other;
+  auto tree = made.tree_for(request, background);
   if (!tree) return base::pass(tree);
-  auto explainer = Explainer::create(std::move(model), std::move(*tree), made.background(), made.options_);
+  auto explainer = Explainer::create(std::move(model), std::move(*tree), background, made.options_);
   if (!explainer) return base::pass(explainer);
   made.explainer_.emplace(std::move(*explainer));
   made.describe(request);
@@ -170,7 +166,7 @@ Status TableExplanation::choose_output(const std::string& output, const TableMod
   return base::refuse("the model has no output '{}'; it has {}", output, names);
 }
 
-Result<FeatureTree> TableExplanation::tree_for(const TableRequest& request) const {
+Result<FeatureTree> TableExplanation::tree_for(const TableRequest& request, std::span<const double> background) const {
   const auto names = names_of(features_);
   std::string kind = request.tree;
   if (kind.empty()) kind = !request.groups.empty() ? "groups" : features_.size() > kMostClustered ? "flat" : "clustered";
@@ -192,16 +188,13 @@ Result<FeatureTree> TableExplanation::tree_for(const TableRequest& request) cons
   };
   if (kind == "groups") return in_file(tree_of_groups(groups, names));
   if (features_.size() > kMostClustered) return base::refuse("{} features are too many to cluster; {} are not", features_.size(), kMostClustered);
-  std::vector<uint8_t> category;
-  for (const FeatureText& feature : features_) category.push_back(feature.categories.empty() ? 0 : 1);
-  const auto distance = feature_distance(background(), category, {.seed = request.options.seed});
+  const auto distance = feature_distance(background, category_flags(features_), {.seed = request.options.seed});
   if (kind == "hybrid") return in_file(hybrid_tree(groups, distance, names, request.highest, kRefineAbove));
   return clustered_tree(distance, names, request.highest);
 }
 
 void TableExplanation::describe(const TableRequest& request) {
   const TableModel& model = explainer_->model();
-  const FeatureTree& tree = explainer_->tree();
   const bool gradients = explainer_->engine() == Engine::kGradients;
   Origin& o = origin_;
   o.model = request.model;
@@ -215,8 +208,7 @@ void TableExplanation::describe(const TableRequest& request) {
   o.background_rows = explainer_->background_rows();
   o.engine = explainer_->engine_text();
   o.worth = options_.worth == Worth::kPath ? "path dependent" : options_.worth == Worth::kConditional ? "conditional" : o.background_rows == 1 ? "baseline" : "marginal";
-  const bool flat = std::all_of(tree.nodes.begin() + 1, tree.nodes.end(), [](const FeatureNode& node) { return node.parent == 0; });
-  o.values = gradients ? "mean gradients along paths from the background, times the distance" : flat ? "Shapley" : "Winter";
+  o.values = gradients ? "mean gradients along paths from the background, times the distance" : explainer_->tree().is_flat() ? "Shapley" : "Winter";
   const bool pairs = options_.pairs > 0 && !gradients && explainer_->engine() != Engine::kLinear;
   o.interactions = pairs ? request.index : "";
   o.confidence = options_.confidence;
@@ -232,10 +224,7 @@ int64_t TableExplanation::usual_rows() const {
 std::vector<int64_t> TableExplanation::chosen_rows(int64_t most) const { return base::some_of(rows(), most, options_.seed + 2); }  // not the background's draw
 
 std::vector<double> TableExplanation::picked(const std::vector<int64_t>& rows) const {
-  const auto n = static_cast<int64_t>(features_.size());
-  std::vector<double> chosen;
-  for (const int64_t r : rows) chosen.insert(chosen.end(), rows_.begin() + r * n, rows_.begin() + (r + 1) * n);
-  return chosen;
+  return rows_at(rows_, static_cast<int64_t>(features_.size()), rows);
 }
 
 // What the scores of a row mean for the output that is explained.
@@ -244,12 +233,7 @@ std::optional<double> TableExplanation::prediction(std::span<const double> score
   switch (explainer_->model().link) {
     case Link::kLogistic: return 1 / (1 + std::exp(-score));
     case Link::kExponential: return std::exp(score);
-    case Link::kSoftmax: {
-      const double top = *std::max_element(scores.begin(), scores.end());
-      double sum = 0;
-      for (const double s : scores) sum += std::exp(s - top);
-      return std::exp(score - top) / sum;
-    }
+    case Link::kSoftmax: return softmax_of(scores, static_cast<size_t>(options_.output));
     default: return std::nullopt;
   }
 }
@@ -277,9 +261,7 @@ Result<Json> TableExplanation::explain_sample(int64_t sample) {
   if (scores->size() != explainer_->model().outputs.size()) return base::fail("{} gave {} scores for one row, not {}", origin_.model, scores->size(), explainer_->model().outputs.size());
   if (!output_chosen_) {
     options_.output = std::max_element(scores->begin(), scores->end()) - scores->begin();
-    auto explainer = Explainer::create(explainer_->model(), explainer_->tree(), background(), options_);
-    if (!explainer) return base::pass(explainer);
-    explainer_.emplace(std::move(*explainer));
+    if (Status ok = explainer_->choose_output(options_.output); !ok) return base::pass(ok);
     origin_.output = explainer_->model().outputs[static_cast<size_t>(options_.output)];
   }
   auto local = explainer_->explain(row);

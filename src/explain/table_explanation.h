@@ -61,9 +61,8 @@ class TableExplanation {
   TableExplanation() = default;
   base::Status open_model(const TableRequest& request, TableModel& model);
   base::Status choose_output(const std::string& output, const TableModel& model);
-  base::Result<FeatureTree> tree_for(const TableRequest& request) const;
+  base::Result<FeatureTree> tree_for(const TableRequest& request, std::span<const double> background) const;
   void describe(const TableRequest& request);
-  [[nodiscard]] std::span<const double> background() const { return other_background_.empty() ? rows_ : other_background_; }
   [[nodiscard]] std::vector<int64_t> chosen_rows(int64_t most) const;
   [[nodiscard]] std::vector<double> picked(const std::vector<int64_t>& rows) const;
   [[nodiscard]] std::vector<SampleText> texts(const std::vector<int64_t>& rows) const;
@@ -76,7 +75,6 @@ class TableExplanation {
   bool output_chosen_ = false;
   ExplainOptions options_;
   std::optional<Explainer> explainer_;
-  std::vector<double> other_background_;  // empty: rows_ are the background
   Origin origin_;
 };
 

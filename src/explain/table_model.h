@@ -41,4 +41,12 @@ struct TableModel {
 /// Scores [count] of one output of rows [count, features]. Fails where the model does, and where it gives another number of scores.
 [[nodiscard]] base::Result<std::vector<double>> scores_of(const TableModel& model, std::span<const double> rows, int64_t features, int64_t output);
 
+[[nodiscard]] std::vector<std::string> names_of(std::span<const FeatureText> features);
+/// [features]: 1 where a feature has categories.
+[[nodiscard]] std::vector<uint8_t> category_flags(std::span<const FeatureText> features);
+/// Those of rows [count, features], in the order of `which`.
+[[nodiscard]] std::vector<double> rows_at(std::span<const double> rows, int64_t features, std::span<const int64_t> which);
+/// exp(scores[output]) over the sum of all.
+[[nodiscard]] double softmax_of(std::span<const double> scores, size_t output);
+
 }  // namespace deepseek::explain

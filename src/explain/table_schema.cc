@@ -34,8 +34,7 @@ std::string quoted(const std::vector<std::string>& names) {
 std::string meant_among(const Table& table, const std::string& name) {
   std::vector<std::string> names;
   for (const Column& column : table.columns) names.push_back(column.name);
-  const std::string meant = base::nearest(name, names);
-  return meant.empty() ? "" : fmt::format("; is '{}' meant?", meant);
+  return base::is_meant(name, names);
 }
 
 // Texts that are there once and not empty.

@@ -13,6 +13,13 @@ typedef double Doubles __attribute__((vector_size(64), aligned(8), may_alias));
 typedef int64_t Bits __attribute__((vector_size(64), aligned(8), may_alias));
 constexpr int kLanes = 8;
 
+EXPLAIN_INLINE Doubles& at(double* x) { return *reinterpret_cast<Doubles*>(x); }
+EXPLAIN_INLINE const Doubles& at(const double* x) { return *reinterpret_cast<const Doubles*>(x); }
+EXPLAIN_INLINE double sum_of(const Doubles& x) {
+  double sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += x[lane];
+  return sum;
+}
 EXPLAIN_INLINE Doubles splat(double x) { return Doubles{x, x, x, x, x, x, x, x}; }
 EXPLAIN_INLINE Doubles pick(const Bits& which, double yes, double no) { return which ? splat(yes) : splat(no); }
 

@@ -40,22 +40,15 @@ bool are_probabilities(const std::vector<double>& scores) {
   return scores.size() > 1 && std::abs(sum - 1) < 1e-3 && std::all_of(scores.begin(), scores.end(), [](double x) { return x >= 0; });
 }
 
-double softmax_of(const std::vector<double>& scores, size_t output) {
-  const double most = *std::max_element(scores.begin(), scores.end());
-  double sum = 0;
-  for (const double x : scores) sum += std::exp(x - most);
-  return std::exp(scores[output] - most) / sum;
-}
-
 Origin origin_of(const ImageOptions& o, const std::vector<double>& scores, size_t output, const Estimate& estimate) {
   const bool probabilities = are_probabilities(scores);
   const bool blurs = o.hidden_as == HiddenAs::kBlurred;
   Origin origin{.model = o.model.name, .kind = o.model.kind, .output = o.classes.empty() ? fmt::format("output {}", output) : o.classes[output], .outputs = static_cast<int64_t>(scores.size()),
-                .units = probabilities ? "probability" : "score", .data = o.image.string(), .engine = estimate.exact ? "enumeration of all coalitions" : "estimate from sampled coalitions",
-                .worth = blurs ? "blurred" : "mean colour", .values = "Winter", .interactions = estimate.pairs.empty() ? "" : "SII", .confidence = o.confidence, .seed = o.seed};
+                .units = probabilities ? "probability" : "score", .data = o.image.string(),
+                .worth = blurs ? "blurred" : "mean colour", .values = "Winter", .confidence = o.confidence, .seed = o.seed};
   origin.notes.push_back(fmt::format("the model read the image at {} x {} pixels", o.width, o.height));
   if (!probabilities && scores.size() > 1) origin.notes.push_back(fmt::format("were the {} scores the logits of classes, this one would have a probability of {:.3g}", scores.size(), softmax_of(scores, output)));
-  if (!estimate.precise) origin.notes.push_back(fmt::format("some intervals are wider than the {} that were asked for; a larger budget narrows them", o.precision));
+  describe_estimate(origin, estimate, o.precision);
   return origin;
 }
 
@@ -126,9 +119,7 @@ Result<nlohmann::ordered_json> explain_image(const ImageOptions& o) {
     if (auto written = write_png(o.overlay, heat_over(*whole, *regions, of_regions(tree, *regions, *estimate))); !written) return base::pass(written);
   }
   const Origin origin = origin_of(o, *scores, output, *estimate);
-  const LocalExplanation local{.values = std::move(estimate->values), .half_width = std::move(estimate->half_width), .open = std::move(estimate->open), .pairs = std::move(estimate->pairs),
-                               .base = estimate->base, .score = estimate->total, .asked = estimate->asked, .exact = estimate->exact, .precise = estimate->precise};
-  return document_of(origin, tree, local, {});
+  return document_of(origin, tree, local_of(std::move(*estimate)), {});
 }
 
 }  // namespace deepseek::explain

@@ -25,16 +25,14 @@ std::string trimmed(const std::string& text) {
   return first == std::string::npos ? text : text.substr(first, text.find_last_not_of(" \t\r\n") + 1 - first);
 }
 
-bool has_groups(const FeatureTree& tree) { return static_cast<int64_t>(tree.nodes.size()) > tree.feature_count() + 1; }
-
 Origin origin_of(const models::ModelText& text, const PromptOptions& o, const Estimate& estimate, const FeatureTree& tree, const std::vector<int32_t>& answer) {
   Origin origin{.model = text.name, .kind = "language model", .output = trimmed(text.tokenizer.decode(answer)), .units = "log-probability",
-                .engine = estimate.exact ? "enumeration of all coalitions" : "estimate from sampled coalitions", .worth = o.filler.empty() ? "taken out" : "filled",
-                .values = has_groups(tree) ? "Winter" : "Shapley", .interactions = estimate.pairs.empty() ? "" : "SII", .confidence = o.confidence, .seed = o.seed};
+                .worth = o.filler.empty() ? "taken out" : "filled",
+                .values = tree.is_flat() ? "Shapley" : "Winter", .confidence = o.confidence, .seed = o.seed};
   if (!o.answer) origin.notes.push_back("the answer is the model's own, the likeliest token each time");
   if (o.chat && !text.chat_template) origin.notes.push_back("the model has no chat template: it was asked in the form \"Question: ... Answer:\"");
   if (!o.filler.empty()) origin.notes.push_back("hidden text was replaced by: " + o.filler);
-  if (!estimate.precise) origin.notes.push_back(fmt::format("some intervals are wider than the {} that were asked for; a larger budget narrows them", o.precision));
+  describe_estimate(origin, estimate, o.precision);
   return origin;
 }
 
@@ -55,9 +53,7 @@ Result<nlohmann::ordered_json> explain_prompt(engine::LanguageModel& model, cons
   if (!estimate) return base::pass(estimate);
   const Origin origin = origin_of(text, o, *estimate, tree->tree, tokens->answer);
   const double score = estimate->total;
-  const LocalExplanation local{.values = std::move(estimate->values), .half_width = std::move(estimate->half_width), .open = std::move(estimate->open), .pairs = std::move(estimate->pairs),
-                               .base = estimate->base, .score = score, .asked = estimate->asked, .exact = estimate->exact, .precise = estimate->precise};
-  return document_of(origin, tree->tree, local, SampleText{.prediction = std::exp(score)});
+  return document_of(origin, tree->tree, local_of(std::move(*estimate)), SampleText{.prediction = std::exp(score)});
 }
 
 Result<nlohmann::ordered_json> explain_prompt(const PromptOptions& options) {

@@ -48,8 +48,7 @@ Result<size_t> column_named(const Table& table, const std::string& target, const
   for (const Column& column : table.columns) names.push_back(column.name);
   const auto found = std::find(names.begin(), names.end(), text);
   if (found != names.end()) return static_cast<size_t>(found - names.begin());
-  const std::string meant = base::nearest(text, names);
-  return base::refuse("the table has no column '{}'{}", text, meant.empty() ? "" : fmt::format("; is '{}' meant?", meant));
+  return base::refuse("the table has no column '{}'{}", text, base::is_meant(text, names));
 }
 
 Result<double> strength_of(const Json& step, double most) {

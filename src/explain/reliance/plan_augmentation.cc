@@ -78,23 +78,20 @@ class Search {
     auto rows = rows_of(table_, fitted.model.features);
     if (!rows) return base::pass(rows);
     const size_t width = fitted.model.features.size();
-    std::vector<double> held_out;
-    std::vector<std::string> names;
-    for (const int64_t r : fitted.held_out) held_out.insert(held_out.end(), rows->rows.begin() + r * static_cast<int64_t>(width), rows->rows.begin() + (r + 1) * static_cast<int64_t>(width));
-    for (const FeatureText& feature : fitted.model.features) names.push_back(feature.name);
+    const auto held_out = rows_at(rows->rows, static_cast<int64_t>(width), fitted.held_out);
+    const auto names = names_of(fitted.model.features);
     const bool exact = fitted.model.trees != nullptr;
     const auto explained = rows_sampled(held_out, width, exact ? options_.explained : std::min<int64_t>(options_.explained, 100), options_.training.seed + 1);
     // A net's values are estimates; the rows, not they, make the interval of a mean wide.
-    const ExplainOptions how{.output = 0, .background = exact ? options_.background : std::min<int64_t>(options_.background, 50), .budget = exact ? 0 : 16 * static_cast<int64_t>(width) + 64, .pairs = 0,
+    const ExplainOptions how{.background = exact ? options_.background : std::min<int64_t>(options_.background, 50), .budget = exact ? 0 : 16 * static_cast<int64_t>(width) + 64, .pairs = 0,
                              .seed = options_.training.seed, .threads = options_.training.threads};
     double squares = 0;
     for (const std::string& name : names) trial.shares.emplace_back(name, 0);
     const size_t outputs = fitted.model.outputs.size();
+    auto explainer = Explainer::create(fitted.model, flat_tree(names), rows->rows, how);
+    if (!explainer) return base::pass(explainer);
     for (size_t of = 0; of < outputs; ++of) {
-      ExplainOptions one = how;
-      one.output = static_cast<int64_t>(of);
-      auto explainer = Explainer::create(fitted.model, flat_tree(names), rows->rows, one);
-      if (!explainer) return base::pass(explainer);
+      if (Status ok = explainer->choose_output(static_cast<int64_t>(of)); !ok) return ok;
       auto global = explainer->explain_all(explained, {}, options_.training.stop_requested);
       if (!global) return base::pass(global);
       auto reliance = find_reliance(*global, explainer->tree());

@@ -18,8 +18,7 @@ using Json = nlohmann::ordered_json;
 
 // |value| of each feature in each row, added over the outputs.
 Result<std::vector<double>> sizes_of(const TableModel& model, const std::vector<double>& rows, const std::vector<double>& background, const ProxyOptions& o) {
-  std::vector<std::string> names;
-  for (const FeatureText& feature : model.features) names.push_back(feature.name);
+  const auto names = names_of(model.features);
   const FeatureTree tree = flat_tree(names);
   const auto leaves = tree.leaves();
   const size_t width = names.size(), nodes = tree.nodes.size();
@@ -35,10 +34,10 @@ Result<std::vector<double>> sizes_of(const TableModel& model, const std::vector<
     }
     return sizes;
   }
+  auto explainer = Explainer::create(model, tree, background, {.background = o.background, .budget = 8 * static_cast<int64_t>(width) + 64, .pairs = 0, .seed = o.seed, .threads = o.threads});
+  if (!explainer) return base::pass(explainer);
   for (size_t of = 0; of < model.outputs.size(); ++of) {
-    auto explainer = Explainer::create(model, tree, background,
-                                       {.output = static_cast<int64_t>(of), .background = o.background, .budget = 8 * static_cast<int64_t>(width) + 64, .pairs = 0, .seed = o.seed, .threads = o.threads});
-    if (!explainer) return base::pass(explainer);
+    if (base::Status ok = explainer->choose_output(static_cast<int64_t>(of)); !ok) return base::pass(ok);
     auto global = explainer->explain_all(rows, {}, o.stop_requested);
     if (!global) return base::pass(global);
     for (size_t r = 0; r < global->rows.size(); ++r) {

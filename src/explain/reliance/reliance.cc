@@ -59,10 +59,7 @@ Result<std::vector<std::optional<double>>> stated(const FeatureTree& tree, const
   for (size_t n = 1; n < tree.nodes.size(); ++n) names.push_back(tree.nodes[n].name);
   for (const auto& [name, share] : expected) {
     const auto at = std::find(names.begin(), names.end(), name);
-    if (at == names.end()) {
-      const std::string meant = base::nearest(name, names);
-      return base::refuse("there is no feature or group '{}' to expect a share of{}", name, meant.empty() ? "" : fmt::format("; is '{}' meant?", meant));
-    }
+    if (at == names.end()) return base::refuse("there is no feature or group '{}' to expect a share of{}", name, base::is_meant(name, names));
     if (!(share >= 0 && share <= 1)) return base::refuse("'{}': a share lies between 0 and 1; {} does not", name, share);
     of_node[static_cast<size_t>(at - names.begin()) + 1] = share;
   }

@@ -3,16 +3,12 @@
 #include <algorithm>
 
 #include "base/random.h"
+#include "explain/table_model.h"
 
 namespace deepseek::explain {
 
 std::vector<double> rows_sampled(std::span<const double> rows, size_t width, int64_t wanted, uint64_t seed) {
-  std::vector<double> chosen;
-  for (const int64_t r : base::some_of(static_cast<int64_t>(rows.size() / width), wanted, seed)) {
-    const auto row = rows.subspan(static_cast<size_t>(r) * width, width);
-    chosen.insert(chosen.end(), row.begin(), row.end());
-  }
-  return chosen;
+  return rows_at(rows, static_cast<int64_t>(width), base::some_of(static_cast<int64_t>(rows.size() / width), wanted, seed));
 }
 
 formats::Table rows_of_table(const formats::Table& table, std::span<const int64_t> rows) {

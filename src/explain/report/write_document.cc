@@ -87,6 +87,12 @@ Json inputs_of(const Shown& shown, const SampleText& sample) {
 
 }  // namespace
 
+void describe_estimate(Origin& origin, const Estimate& estimate, double precision) {
+  origin.engine = estimate.exact ? "enumeration of all coalitions" : "estimate from sampled coalitions";
+  origin.interactions = estimate.pairs.empty() ? "" : "SII";
+  if (!estimate.precise) origin.notes.push_back(fmt::format("some intervals are wider than the {} that were asked for; a larger budget narrows them", precision));
+}
+
 Json document_of(const Origin& origin, const FeatureTree& tree, const LocalExplanation& local, const SampleText& sample) {
   const Shown shown(tree, local.open);
   Json document = facts(origin, shown, local.exact, local.asked);

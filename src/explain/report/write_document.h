@@ -26,6 +26,9 @@ struct Origin {
   std::vector<std::string> notes;   ///< what a reader must know to trust it
 };
 
+/// Engine, index of the interactions, and a note where `precision` was not reached.
+void describe_estimate(Origin& origin, const Estimate& estimate, double precision);
+
 /// One sample as people read it.
 struct SampleText {
   int64_t sample = -1;                         ///< its row; -1: it has none

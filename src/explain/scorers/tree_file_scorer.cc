@@ -108,6 +108,7 @@ std::vector<std::string> xgboost_column(const Json& column) {
 
 Texts xgboost_categories(std::string_view content, size_t features) {
   Texts texts(features);
+  if (content.find("cats") == std::string_view::npos) return texts;  // an older file: a second pass over its trees would find nothing
   try {
     const bool is_text = content.size() > 1 && std::string_view("\" \t\r\n").find(content[1]) != std::string_view::npos;
     const Json json = is_text ? Json::parse(content) : Json::from_ubjson(content);
@@ -131,10 +132,8 @@ void drop_unfit(Texts& texts) {
   }
 }
 
-Result<Texts> categories_in(const base::fs::path& path, const TreeEnsemble& trees) {
-  auto content = base::read_file(path, kLargestFile);
-  if (!content) return base::pass(content);
-  Texts texts = trees.kind == "LightGBM" ? lightgbm_categories(*content, trees.features.size()) : xgboost_categories(*content, trees.features.size());
+Texts categories_in(std::string_view content, const TreeEnsemble& trees) {
+  Texts texts = trees.kind == "LightGBM" ? lightgbm_categories(content, trees.features.size()) : xgboost_categories(content, trees.features.size());
   drop_unfit(texts);
   return texts;
 }
@@ -142,15 +141,15 @@ Result<Texts> categories_in(const base::fs::path& path, const TreeEnsemble& tree
 }  // namespace
 
 Result<TableModel> open_trees(const base::fs::path& path, const KnownColumns& known) {
-  auto read = read_tree_ensemble(path);
+  auto content = base::read_file(path, kLargestFile);
+  if (!content) return base::pass(content);
+  auto read = parse_tree_ensemble(*content);
   if (!read) return base::pass(read);
   auto trees = std::make_shared<TreeEnsemble>(std::move(*read));
-  auto categories = categories_in(path, *trees);
-  if (!categories) return base::pass(categories);
   const std::string_view prefix = trees->kind == "LightGBM" ? "Column_" : "f";
   auto features = coded_features(
       known,
-      {.names = trees->features, .categories = std::move(*categories), .unread = unread_features(*trees), .generic = counts_columns(trees->features, prefix)});
+      {.names = trees->features, .categories = categories_in(*content, *trees), .unread = unread_features(*trees), .generic = counts_columns(trees->features, prefix)});
   if (!features) return base::pass(features);
   TableModel model{.kind = trees->kind,
                    .features = std::move(*features),

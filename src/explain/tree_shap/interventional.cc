@@ -124,7 +124,7 @@ std::vector<std::pair<uint64_t, double>> shares_of(std::vector<uint64_t>& patter
 // Groups a path's features where their chains part; levels at which all stay together count for nothing.
 class Grouper {
  public:
-  explicit Grouper(const FeatureTree& tree) : chains_(tree.chains()), flat_(std::all_of(chains_.begin(), chains_.end(), [](const auto& chain) { return chain.size() == 2; })) {}
+  explicit Grouper(const FeatureTree& tree) : chains_(tree.chains()), flat_(tree.is_flat()) {}
 
   PathGroups operator()(const std::vector<int32_t>& features) const {
     if (flat_) return side_by_side(features.size());

@@ -219,8 +219,7 @@ class TableReader {
     }
     for (const std::string& name : options_.categorical) {
       if (place.contains(name)) continue;
-      const std::string meant = base::nearest(name, names_);
-      return base::refuse("there is no column '{}' to read as text{}", name, meant.empty() ? "" : fmt::format("; is '{}' meant?", meant));
+      return base::refuse("there is no column '{}' to read as text{}", name, base::is_meant(name, names_));
     }
     const size_t lines = 1 + static_cast<size_t>(std::count(text_.begin(), text_.end(), '\n'));
     for (const std::string& name : names_) {
