@@ -30,7 +30,14 @@ DEEPSEEK_INLINE void store(void* to, Vector v) {
 }
 DEEPSEEK_INLINE Floats splat(float x) { return Floats{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 DEEPSEEK_INLINE Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
-DEEPSEEK_INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }  // b where one is NaN
+/// b where one is NaN.
+DEEPSEEK_INLINE Floats larger(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
 
 /// a * b + c, rounded once.
 DEEPSEEK_INLINE Floats fused(Floats a, Floats b, Floats c) {
@@ -56,6 +63,62 @@ DEEPSEEK_INLINE float sum(Floats v) {
   return v[0] + v[1];
 }
 
+/// 16 rows folded into one lane each: lane i is fold() over row i, in the order of sum() and largest(), so that a row's result is the same in both.
+template <typename Fold>
+DEEPSEEK_INLINE Floats fold_rows(const Floats (&x)[16], const Fold& fold) {
+  Floats halves[8], quarters[4], eighths[2];
+  // Where row 4 l + j stands at 4 j + l, the last step leaves the rows in order.
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    const Floats a = x[8 * i % 16 + i / 2], b = x[8 * i % 16 + 4 + i / 2];
+    halves[i] = fold(__builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+                     __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31));
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const Floats a = halves[2 * i], b = halves[2 * i + 1];
+    quarters[i] = fold(__builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27),
+                       __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31));
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const Floats a = quarters[2 * i], b = quarters[2 * i + 1];
+    eighths[i] = fold(__builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+                      __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31));
+  }
+  const Floats a = eighths[0], b = eighths[1];
+  return fold(__builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30),
+              __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31));
+}
+
+DEEPSEEK_INLINE Floats sum_of_each(const Floats (&rows)[16]) {
+  return fold_rows(rows, [](Floats a, Floats b) __attribute__((always_inline)) { return a + b; });
+}
+DEEPSEEK_INLINE Floats largest_of_each(const Floats (&rows)[16]) {
+  return fold_rows(rows, [](Floats a, Floats b) __attribute__((always_inline)) { return larger(a, b); });
+}
+
+/// Up to so many rows are faster folded one by one.
+constexpr int64_t kFewRows = 4;
+
+/// e^x for x <= 88 and NaN; 0 below -88. Relative error below 2^-13, 2^-18 and 2^-23 for degrees 3, 4 and 5, none at 0: e^x = 2^n 2^r, |r| <= 1/2,
+/// 2^r by the polynomial of the least largest error among those that are 1 at 0.
+template <int Degree>
+DEEPSEEK_INLINE Floats power_of_e(Floats x) {
+  static_assert(Degree >= 3 && Degree <= 5);
+  constexpr float kPolynomials[3][6] = {{0.0550089329f, 0.242210969f, 0.693282902f, 1.0f},
+                                        {0.00958285294f, 0.0559064262f, 0.240240991f, 0.693124175f, 1.0f},
+                                        {0.00132647273f, 0.00967151299f, 0.0555073358f, 0.240222424f, 0.693147004f, 1.0f}};
+  constexpr float kRound = 12582912.0f + 127.0f;  // adding 1.5 * 2^23 rounds to the nearest integer; the lowest bits are then an exponent
+  const Floats log2_e = splat(1.44269504f);
+  x = larger(splat(-127.0f / 1.44269504f), x);
+  const Floats shifted = fused(x, log2_e, splat(kRound)), r = fused(x, log2_e, splat(kRound) - shifted);
+  Floats p = splat(kPolynomials[Degree - 3][0]);
+#pragma GCC unroll 5
+  for (int i = 1; i <= Degree; ++i) p = fused(p, r, splat(kPolynomials[Degree - 3][i]));
+  return p * (Floats)((Words)shifted << 23);
+}
+
 /// e^x for x <= 88, as fast_exp in simd.h; NaN stays NaN.
 DEEPSEEK_INLINE Floats exponential(Floats x) {
   x = larger(splat(-87.0f), x);
@@ -72,6 +135,19 @@ DEEPSEEK_INLINE Floats exponential(Floats x) {
 DEEPSEEK_INLINE Words rounded_to_bf16(Floats v) {
   const Words bits = (Words)v, rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
   return v == v ? rounded : bits | 0x00400000u;
+}
+
+/// Both rounded to bf16, the 16 of a before those of b.
+DEEPSEEK_INLINE Ints rounded_to_bf16(Floats a, Floats b) {
+#if defined(__AVX512BF16__)
+  return (Ints)_mm512_cvtne2ps_pbh(b, a);
+#else
+  const auto low = __builtin_convertvector(rounded_to_bf16(a) >> 16, Halves), high = __builtin_convertvector(rounded_to_bf16(b) >> 16, Halves);
+  Ints both;
+  __builtin_memcpy(&both, &low, sizeof(low));
+  __builtin_memcpy((char*)&both + sizeof(low), &high, sizeof(high));
+  return both;
+#endif
 }
 
 DEEPSEEK_INLINE Pairs even_quarters(Pairs a, Pairs b) { return __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13); }

@@ -1,49 +1,30 @@
 // Attention to four tiles of keys on tile registers, over any machine with the members of AmxTiles (kernels/tiles.h): for paged_attention_amx.cc, and
 // for the test's file with emulated tiles.
 //
-// For 16 queries of 128 dimensions 64 keys cost 16 tile products for its scores and 16 for its values, 16 cycles each, where AVX-512 takes
-// 2048 dot products of pairs: by counting, a third to a quarter of the time together with the softmax between them.
+// For 16 queries of 64 dimensions 64 keys cost 8 tile products for their scores and 8 for their values, 16 cycles each. All the rest, the softmax
+// above all, takes about 800 cycles (measured without the tiles' instructions), so that it decides.
 #pragma once
 
 #include "kernels/lanes.h"
-#include "kernels/paged_attention/paged_attention.h"
+#include "kernels/paged_attention/tile_softmax.h"
 #include "kernels/tiles.h"
 
 namespace deepseek::kernels {
 namespace {
 
-constexpr int kTiles = KeyTiles::kMost, kKeys = kTiles * static_cast<int>(kKeyTile);
+// Tiles 0 to 3 are sums, 4 rows of queries or of weights, 5 to 7 what these are multiplied with: `depth` of it.
+[[gnu::always_inline]] inline TileShapes shapes_of(int64_t queries, int64_t depth) {
+  TileShapes shapes;
+  for (int t = 0; t < 4; ++t) shapes.set(t, queries, 64);
+  shapes.set(4, queries, 2 * depth);
+  for (int t = 5; t < 8; ++t) shapes.set(t, depth / 2, 64);
+  return shapes;
+}
 
-// Slots of each key tile that each query reads, [from, to), and what all of them read together.
-struct SeenSlots {
-  int32_t from[kTiles][QueryTile::kMost], to[kTiles][QueryTile::kMost], lowest[kTiles], highest[kTiles];
-
-  [[gnu::always_inline]] SeenSlots(const KeyTiles& keys, const QueryTile& tile) {
-    for (int i = 0; i < kTiles; ++i) {
-      lowest[i] = kKeyTile;
-      highest[i] = 0;
-      for (int64_t t = 0; t < tile.count && i < keys.count; ++t) {
-        const int64_t first = tile.first[t] - keys.positions[i], after = tile.last[t] - keys.positions[i] + 1;
-        const bool reads = (keys.readers[i] >> t & 1u) != 0;
-        from[i][t] = static_cast<int32_t>(first > 0 ? first : 0);
-        to[i][t] = static_cast<int32_t>(!reads ? 0 : after < kKeyTile ? after : kKeyTile);
-        if (from[i][t] >= to[i][t]) continue;
-        lowest[i] = from[i][t] < lowest[i] ? from[i][t] : lowest[i];
-        highest[i] = to[i][t] > highest[i] ? to[i][t] : highest[i];
-      }
-    }
-  }
-  [[gnu::always_inline]] bool whole(int i) const { return lowest[i] <= 0 && highest[i] >= kKeyTile; }
-};
-
-// scores: [4 key tiles][16 queries][16 positions]. Tiles 0 to 3 are sums, one for each key tile; 4 queries, 5 keys.
+// scores: [4 key tiles][16 queries][16 positions], each summed up in a tile of its own.
 template <int Dims, typename Machine>
 DEEPSEEK_INLINE void score_keys(Machine& machine, const KeyTiles& keys, int64_t width, const QueryTile& tile, float* scores) {
-  TileShapes shapes;
-  for (int t = 0; t < kTiles; ++t) shapes.set(t, tile.count, 64);
-  shapes.set(4, tile.count, 2 * Dims);
-  shapes.set(5, Dims / 2, 64);
-  machine.configure(shapes);
+  machine.configure(shapes_of(tile.count, Dims));
   const auto each = [&](const auto& body) __attribute__((always_inline)) {
     body.template operator()<0>();
     if (keys.count > 1) body.template operator()<1>();
@@ -59,41 +40,6 @@ DEEPSEEK_INLINE void score_keys(Machine& machine, const KeyTiles& keys, int64_t 
     });
   }
   each([&]<int Tile>() __attribute__((always_inline)) { machine.template store<Tile>(scores + Tile * 256, 64); });
-}
-
-// cap * tanh(x / cap) = cap * (1 - 2 / (e^(2x / cap) + 1))
-DEEPSEEK_INLINE Floats capped(Floats x, float cap) {
-  const Floats y = x * (2.0f / cap), limit = splat(40.0f);
-  return cap * (1.0f - 2.0f / (exponential(y > limit ? limit : y) + 1.0f));
-}
-
-// What a query sees of a key tile: its scores, and -inf elsewhere.
-DEEPSEEK_INLINE Floats seen_scores(Floats scores, int32_t from, int32_t to, float softcap) {
-  const Ints slots = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  if (softcap > 0) scores = capped(scores, softcap);
-  return slots >= from && slots < to ? scores : splat(-__builtin_inff());
-}
-
-// The online softmax of query t: its weights as bf16, zero where there is no key; returns the factor by which its earlier results shrink.
-DEEPSEEK_INLINE float weigh_scores(const float* scores, const KeyTiles& keys, const SeenSlots& seen, float softcap, int64_t t, QueryTile& tile,
-                                   uint16_t (&weights)[kKeys]) {
-  __builtin_memset(weights, 0, sizeof(weights));
-  Floats s[kTiles], most = splat(tile.best[t]);
-  for (int i = 0; i < keys.count; ++i) {
-    s[i] = seen_scores(load<Floats>(scores + (i * 16 + t) * 16), seen.from[i][t], seen.to[i][t], softcap);
-    most = larger(most, s[i]);
-  }
-  const float best = largest(most), old = tile.best[t], keep = old == best ? 1.0f : exponential(splat(old - best))[0];
-  Floats total = splat(0.0f);
-  for (int i = 0; i < keys.count; ++i) {
-    const Words rounded = rounded_to_bf16(s[i] == -__builtin_inff() ? splat(0.0f) : exponential(s[i] - best));
-    total += (Floats)rounded;
-    const auto halves = __builtin_convertvector(rounded >> 16, Halves);
-    __builtin_memcpy(weights + i * kKeyTile, &halves, sizeof(halves));
-  }
-  tile.sum[t] = tile.sum[t] * keep + sum(total);
-  tile.best[t] = best;
-  return keep;
 }
 
 // Values of two key tiles, [16 pairs of slots][width][2]. They are copied where the second does not follow the first in memory, and what no
@@ -129,28 +75,24 @@ DEEPSEEK_INLINE void shrink(float keep, int64_t width, float* out) {
   for (int64_t d = 0; d < width; d += 16) store(out + d, load<Floats>(out + d) * keep);
 }
 
-// out += p v, 16 dimensions after the other. Tiles 0 and 1 are sums in turn; 2 and 3 weights of 32 slots each; 4 to 7 values.
+// out += p v, 16 dimensions after the other. Tiles 0 and 1 are sums in turn; 4 and 3 weights of 32 slots each; 5 and 6 their values.
 template <int Sum, typename Machine>
 DEEPSEEK_INLINE void weigh_dims(Machine& machine, ValueBlock (&values)[2], bool high, int64_t width, int64_t d, float* out) {
   machine.template load<Sum>(out + d, 4 * width);
-  values[0].template load_dims<4 + 2 * Sum>(machine, d);
-  machine.template multiply_bf16<Sum, 2, 4 + 2 * Sum>();
+  values[0].template load_dims<5>(machine, d);
+  machine.template multiply_bf16<Sum, 4, 5>();
   if (high) {
-    values[1].template load_dims<5 + 2 * Sum>(machine, d);
-    machine.template multiply_bf16<Sum, 3, 5 + 2 * Sum>();
+    values[1].template load_dims<6>(machine, d);
+    machine.template multiply_bf16<Sum, 3, 6>();
   }
   machine.template store<Sum>(out + d, 4 * width);
 }
 
 template <typename Machine>
 DEEPSEEK_INLINE void weigh_values(Machine& machine, const KeyTiles& keys, int64_t width, const SeenSlots& seen, const uint16_t (*p)[kKeys], QueryTile& tile) {
-  TileShapes shapes;
-  for (int t = 0; t < 4; ++t) shapes.set(t, tile.count, 64);
-  for (int t = 4; t < 8; ++t) shapes.set(t, 16, 64);
-  machine.configure(shapes);
   const bool high = keys.count > 2;
   ValueBlock blocks[2] = {{keys, width, 0, seen}, {keys, width, 2, seen}};
-  machine.template load<2>(&p[0][0], 2 * kKeys);
+  machine.template load<4>(&p[0][0], 2 * kKeys);
   if (high) machine.template load<3>(&p[0][32], 2 * kKeys);
   for (int64_t d = 0; d < width; d += 32) {
     weigh_dims<0>(machine, blocks, high, width, d, tile.out);
@@ -163,12 +105,13 @@ template <typename Machine>
 void attend_on(Machine& machine, const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
   const SeenSlots seen(keys, tile);
   alignas(64) float scores[kTiles * 256];
-  alignas(64) uint16_t weights[16][kKeys];
+  alignas(64) uint16_t weights[kMost][kKeys];
+  alignas(64) float keep[kMost];
   if (width % 32 == 0) score_keys<32>(machine, keys, width, tile, scores);
   else score_keys<16>(machine, keys, width, tile, scores);
-  for (int64_t t = 0; t < tile.count; ++t) {
-    shrink(weigh_scores(scores, keys, seen, softcap, t, tile, weights[t]), width, tile.out + t * width);
-  }
+  weigh_scores(scores, keys, seen, softcap, tile, weights, keep);
+  for (int64_t t = 0; t < tile.count; ++t) shrink(keep[t], width, tile.out + t * width);
+  if (width % 32 != 0) machine.configure(shapes_of(tile.count, 32));
   weigh_values(machine, keys, width, seen, weights, tile);
   machine.release();
 }
