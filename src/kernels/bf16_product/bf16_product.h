@@ -34,9 +34,11 @@ struct Bf16Kernel {
 
 /// With the first kernel that runs here, or the one that DEEPSEEK_FORCE_KERNEL names; throws c10::Error where that cannot be.
 void multiply(const Bf16Product& product);
-/// Whether that is faster here than products of the same numbers widened to f32. Tiles of AMX are, and AMD's AVX-512 BF16; Intel's is half as fast as
-/// its f32 (measured on an Emerald Rapids: 170 against 300 Gop/s). Always where DEEPSEEK_FORCE_KERNEL names a kernel.
+/// Whether that is faster here than products of the same numbers widened to f32: as tiles of AMX are, or vectors. Always where DEEPSEEK_FORCE_KERNEL names
+/// a kernel.
 [[nodiscard]] bool bf16_products_pay();
+/// AMD's AVX-512 BF16 is; Intel's is half as fast as its f32 (measured on an Emerald Rapids: 170 against 300 Gop/s).
+[[nodiscard]] bool bf16_vectors_pay();
 
 /// Rows of x, [rows][width] bf16, as b: into [width / 16][padded / 2][16][2], zeros behind the last row. width: a multiple of 16; padded, even: at least rows.
 void pair_rows(const uint16_t* x, int64_t rows, int64_t width, int64_t padded, uint16_t* to);

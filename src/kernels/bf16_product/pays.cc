@@ -6,12 +6,11 @@
 
 namespace deepseek::kernels {
 
-bool bf16_products_pay() {
-  static const bool pay = [] {
-    const auto& cpu = hardware::cpu();
-    return std::getenv("DEEPSEEK_FORCE_KERNEL") != nullptr || cpu.features.amx_bf16 || (cpu.features.avx512_bf16 && cpu.vendor == "AuthenticAMD");
-  }();
+bool bf16_vectors_pay() {
+  static const bool pay = std::getenv("DEEPSEEK_FORCE_KERNEL") != nullptr || (hardware::cpu().features.avx512_bf16 && hardware::cpu().vendor == "AuthenticAMD");
   return pay;
 }
+
+bool bf16_products_pay() { return bf16_vectors_pay() || hardware::cpu().features.amx_bf16; }
 
 }  // namespace deepseek::kernels

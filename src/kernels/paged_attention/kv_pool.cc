@@ -184,13 +184,13 @@ const uint16_t* KvPool::read(int64_t layer, int64_t head, int32_t page, int64_t 
 void KvPool::summarise(int64_t layer, int64_t head, int32_t page, uint16_t* scratch) {
   const uint16_t* keys = read(layer, head, page, 0, kPageTokens, scratch);
   uint16_t* to = summaries_ + (summary(layer, head, page) - summaries_);
-  for (int64_t tile = 0; tile < kPageTiles; ++tile, to += 2 * width_) {
+  for (int64_t tile = 0; tile < kPageTiles; ++tile) {
     for (int64_t d = 0; d < width_; d += 2) {
       float mean[2], half_variance[2];
       moments(keys + tile * kKeyTile * width_ + d * kKeyTile, mean, half_variance);
       for (int64_t j = 0; j < 2; ++j) {
-        to[d + j] = f32_to_bf16(mean[j]);
-        to[width_ + d + j] = f32_to_bf16(half_variance[j]);
+        to[summary_at(tile, d + j)] = f32_to_bf16(mean[j]);
+        to[summary_at(tile, width_ + d + j)] = f32_to_bf16(half_variance[j]);
       }
     }
   }

@@ -56,11 +56,14 @@ class KvPool {
   /// positions [begin, end) at least: what lies beyond may be anything.
   [[nodiscard]] const uint16_t* read(int64_t layer, int64_t head, int32_t page, int64_t begin, int64_t end, uint16_t* scratch) const;
 
-  /// Of each tile of 16 keys of a full page, the mean and half the variance of every dimension, bf16: [4 tiles][2][width()]. scratch as for read().
+  /// Of each tile of 16 keys of a full page, the mean of every dimension and after them half the variance of every dimension, bf16: [2 width() / 8][4 tiles][8].
+  /// scratch as for read().
   void summarise(int64_t layer, int64_t head, int32_t page, uint16_t* scratch);
   [[nodiscard]] const uint16_t* summary(int64_t layer, int64_t head, int32_t page) const {
     return summaries_ + ((layer * pages_ + page) * heads_ + head) * kPageTiles * 2 * width_;
   }
+  /// Where element d of 2 width() of a tile lies in its page's summary.
+  [[nodiscard]] static int64_t summary_at(int64_t tile, int64_t d) { return d / 8 * 8 * kPageTiles + tile * 8 + d % 8; }
   [[nodiscard]] bool has_summaries() const { return summaries_ != nullptr; }
   [[nodiscard]] KvType type() const { return type_; }
   [[nodiscard]] int64_t heads() const { return heads_; }

@@ -29,13 +29,12 @@ std::string without_avx512() {
 #if defined(__x86_64__)
 bool has_bf16() { return hardware::cpu().features.avx512_bf16; }
 
-void attend_avx512(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
-  static const bool wide = !has_bf16() || !bf16_products_pay();
-  wide ? attend_avx512_wide(keys, width, softcap, tile) : attend_avx512_bf16(keys, width, softcap, tile);
+bool wide() {
+  static const bool is = !has_bf16() || !bf16_vectors_pay();
+  return is;
 }
-void estimate_512(const uint16_t* const (&pages)[4], const uint16_t* q, int64_t width, float (&out)[16]) {
-  static const bool bf16 = has_bf16();
-  bf16 ? estimate_avx512(pages, q, width, out) : estimate_portable(pages, q, width, out);
+void estimate_avx512(const uint16_t* const (&pages)[4], const uint16_t* estimators, int64_t count, int64_t width, float (*out)[16]) {
+  wide() ? estimate_avx512_wide(pages, estimators, count, width, out) : estimate_avx512_bf16(pages, estimators, count, width, out);
 }
 
 constexpr int64_t kRowsFrom = 13;  // the speculation of engine/ checks 12 tokens together at most
@@ -56,7 +55,7 @@ std::string without_amx() {
 constexpr std::array kKernels{
 #if defined(__x86_64__)
     AttentionKernel{"amx", without_amx, attend_amx, estimate_avx512, kRowsFrom},
-    AttentionKernel{"avx512", without_avx512, attend_avx512, estimate_512},
+    AttentionKernel{"avx512", without_avx512, attend_avx512, estimate_avx512},
     AttentionKernel{"avx2", without_avx2, attend_avx2, estimate_portable},
 #endif
     AttentionKernel{"reference", never, attend_reference, estimate_portable},
@@ -95,31 +94,49 @@ int64_t read_whole_below(const SelectionOptions& options) {
   return options.mode == SelectionOptions::Mode::kTopK ? std::max(options.dense_below, options.top_k) : options.dense_below;
 }
 
-// What an estimate reads of a query x: [2][width] bf16, x and its squares.
-void set_estimator(uint16_t* to, int64_t d, int64_t width, float value, float square) {
-  to[d] = f32_to_bf16(value);
-  to[width + d] = f32_to_bf16(square);
+// What an estimate reads of queries: [2][width] bf16, their mean and the mean of their squares. First the sums.
+DEEPSEEK_VECTOR_CLONES void add_query(const float* x, float scale, int64_t dim, float* sums, float* squares) {
+  for (int64_t d = 0; d < dim; ++d) {
+    const float value = x[d] * scale;
+    sums[d] += value;
+    squares[d] += value * value;
+  }
+}
+DEEPSEEK_VECTOR_CLONES void round_mean(const float* sums, float count, int64_t n, uint16_t* to) {
+  for (int64_t d = 0; d < n; ++d) to[d] = f32_to_bf16(sums[d] / count);
+}
+DEEPSEEK_VECTOR_CLONES void round_scaled(const float* x, float scale, int64_t n, uint16_t* to) {
+  for (int64_t d = 0; d < n; ++d) to[d] = f32_to_bf16(x[d] * scale);
+}
+DEEPSEEK_VECTOR_CLONES void add_scaled(const float* x, float by, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] += by * x[i];
 }
 
 }  // namespace
 
 // What one thread needs for an item; grows to the largest and stays.
 struct PagedAttention::Scratch {
-  std::vector<uint16_t> q, estimator;
+  std::vector<uint16_t> q, row, estimators;  // estimators: [4][2][width]
   std::vector<uint16_t> pages[KeyTiles::kMost];
-  std::vector<float> out, shares, some_shares;
+  std::vector<float> out, sums, shares, some_shares;  // some_shares: [4][tiles]
   std::vector<int32_t> list;
   TileSelection selection;
 
-  // Logarithms of the shares of the tiles in pages [begin, end), up to a constant.
-  void estimate(const AttentionKernel& kernel, const KvPool& pool, int64_t layer, int64_t head, std::span<const int32_t> pages_of, int64_t begin, int64_t end,
-                float* to) const {
+  // Sets an estimator from `count` queries `stride` floats apart.
+  void set_estimator(int64_t index, const float* q, int64_t stride, int64_t count, float scale, int64_t dim, int64_t width) {
+    std::fill_n(sums.begin(), 2 * width, 0.0f);
+    for (int64_t j = 0; j < count; ++j) add_query(q + j * stride, scale, dim, sums.data(), sums.data() + width);
+    round_mean(sums.data(), static_cast<float>(count), 2 * width, estimators.data() + index * 2 * width);
+  }
+  // Logarithms of the shares of the tiles in pages [begin, end), up to a constant, by each of `count` estimators: rows `stride` apart.
+  void estimate(const AttentionKernel& kernel, const KvPool& pool, int64_t layer, int64_t head, std::span<const int32_t> pages_of, int64_t begin, int64_t end, int64_t count,
+                float* to, int64_t stride) const {
     for (int64_t p = begin; p < end; p += 4, to += 16) {
       const uint16_t* four[4];
       for (int64_t i = 0; i < 4; ++i) four[i] = pool.summary(layer, head, pages_of[static_cast<size_t>(std::min(p + i, end - 1))]);
-      float out_of_four[16];
-      kernel.estimate(four, estimator.data(), pool.width(), out_of_four);
-      std::copy_n(out_of_four, std::min<int64_t>(4, end - p) * kPageTiles, to);
+      float out_of_four[AttentionKernel::kEstimators][16];
+      kernel.estimate(four, estimators.data(), count, pool.width(), out_of_four);
+      for (int64_t e = 0; e < count; ++e) std::copy_n(out_of_four[e], std::min<int64_t>(4, end - p) * kPageTiles, to + e * stride);
     }
   }
 };
@@ -133,10 +150,18 @@ PagedAttention::Scratch& PagedAttention::scratch_of_thread(int64_t width, bool n
   if (scratch.q.size() < queries) {
     scratch.q.resize(queries);
     scratch.out.resize(queries);
-    scratch.estimator.resize(static_cast<size_t>(2 * width));
+    scratch.row.resize(static_cast<size_t>(width));
+    scratch.sums.resize(static_cast<size_t>(2 * width));
+    scratch.estimators.resize(static_cast<size_t>(AttentionKernel::kEstimators * 2 * width));
   }
   return scratch;
 }
+
+#if defined(__x86_64__)
+void attend_avx512(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
+  wide() ? attend_avx512_wide(keys, width, softcap, tile) : attend_avx512_bf16(keys, width, softcap, tile);
+}
+#endif
 
 std::span<const AttentionKernel> attention_kernels() { return kKernels; }
 
@@ -254,13 +279,14 @@ void PagedAttention::estimate(int64_t index, const AttentionKernel& kernel, cons
   const int64_t begin = fours * part / kEstimateParts * 4, end = std::min(fours * (part + 1) / kEstimateParts * 4, chooser.pages);
   if (begin >= end) return;
   Scratch& scratch = scratch_of_thread(width_, false);
-  for (int64_t row = 0; row < sequence.count * group_; ++row) {
-    const float* from = q + ((sequence.row + row / group_) * options_.heads + chooser.head * group_ + row % group_) * dim_;
-    for (int64_t d = 0; d < width_; ++d) {
-      const float x = d < dim_ ? from[d] * options_.scale : 0.0f;
-      set_estimator(scratch.estimator.data(), d, width_, x, x * x);
+  const int64_t rows = sequence.count * group_, stride = chooser.pages * kPageTiles;
+  for (int64_t row = 0; row < rows; row += AttentionKernel::kEstimators) {
+    const int64_t count = std::min(AttentionKernel::kEstimators, rows - row);
+    for (int64_t e = 0; e < count; ++e) {
+      const float* from = q + ((sequence.row + (row + e) / group_) * options_.heads + chooser.head * group_ + (row + e) % group_) * dim_;
+      scratch.set_estimator(e, from, 0, 1, options_.scale, dim_, width_);
     }
-    scratch.estimate(kernel, pool, layer, chooser.head, sequence.pages, begin, end, chooser.estimates.data() + (row * chooser.pages + begin) * kPageTiles);
+    scratch.estimate(kernel, pool, layer, chooser.head, sequence.pages, begin, end, count, chooser.estimates.data() + row * stride + begin * kPageTiles, stride);
   }
 }
 
@@ -319,9 +345,10 @@ void PagedAttention::load_queries(const Item& item, const AttentionKernel& kerne
     for (int64_t j = 0; j < t.count; ++j, ++query) {
       const auto [token, head] = place(item, query);
       const float* from = q + ((sequence.row + token) * options_.heads + head) * dim_;
-      for (int64_t d = 0; d < width_; ++d) {
-        packed[rows ? j * width_ + d : (d / 2 * t.count + j) * 2 + d % 2] = d < dim_ ? f32_to_bf16(from[d] * options_.scale) : uint16_t{0};
-      }
+      uint16_t* to = rows ? packed + j * width_ : scratch.row.data();
+      round_scaled(from, options_.scale, dim_, to);
+      std::fill(to + dim_, to + width_, uint16_t{0});
+      for (int64_t d = 0; d < width_ && !rows; d += 2) std::copy_n(to + d, 2, packed + (d / 2 * t.count + j) * 2);
       t.last[j] = sequence.begin + token;
       t.first[j] = options_.window > 0 ? std::max<int64_t>(0, t.last[j] - options_.window + 1) : 0;
       t.best[j] = -std::numeric_limits<float>::infinity();
@@ -393,29 +420,26 @@ void PagedAttention::attend_list(std::span<const int32_t> list, const Readers& r
 std::span<const float> PagedAttention::block_shares(const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const Item& item, int64_t token, int64_t count,
                                                     int64_t end, const float* q, Scratch& scratch) const {
   const AttentionSequence& sequence = sequences_[static_cast<size_t>(item.sequence)];
-  const auto tiles = static_cast<size_t>(end * kPageTiles);
-  if (scratch.shares.size() < tiles) {
-    scratch.shares.resize(std::bit_ceil(tiles));
-    scratch.some_shares.resize(std::bit_ceil(tiles));
+  const int64_t tiles = end * kPageTiles;
+  if (static_cast<int64_t>(scratch.shares.size()) < tiles) {
+    scratch.shares.resize(std::bit_ceil(static_cast<size_t>(tiles)));
+    scratch.some_shares.resize(AttentionKernel::kEstimators * scratch.shares.size());
   }
-  float *total = scratch.shares.data(), *some = scratch.some_shares.data();
-  for (int64_t begin = 0; begin < count; begin += kEstimatedTogether) {
-    const int64_t n = std::min(kEstimatedTogether, count - begin);
-    for (int64_t d = 0; d < width_; ++d) {
-      float sum = 0, squares = 0;
-      for (int64_t j = begin; d < dim_ && j < begin + n; ++j) {
-        const float x = q[((sequence.row + token + j) * options_.heads + item.head) * dim_ + d] * options_.scale;
-        sum += x;
-        squares += x * x;
-      }
-      set_estimator(scratch.estimator.data(), d, width_, sum / static_cast<float>(n), squares / static_cast<float>(n));
-    }
-    scratch.estimate(kernel, pool, layer, item.head / group_, sequence.pages, 0, end, some);
-    softmax_row(some, static_cast<int64_t>(tiles));
-    const float weight = static_cast<float>(n) / static_cast<float>(count);
-    for (size_t i = 0; i < tiles; ++i) total[i] = (begin == 0 ? 0.0f : total[i]) + weight * some[i];
+  static_assert(kBlock <= AttentionKernel::kEstimators * kEstimatedTogether);
+  const int64_t estimators = (count + kEstimatedTogether - 1) / kEstimatedTogether, row = options_.heads * dim_;
+  const auto together = [&](int64_t e) { return std::min(kEstimatedTogether, count - e * kEstimatedTogether); };
+  for (int64_t e = 0; e < estimators; ++e) {
+    const float* from = q + ((sequence.row + token + e * kEstimatedTogether) * options_.heads + item.head) * dim_;
+    scratch.set_estimator(e, from, row, together(e), options_.scale, dim_, width_);
   }
-  return {total, tiles};
+  scratch.estimate(kernel, pool, layer, item.head / group_, sequence.pages, 0, end, estimators, scratch.some_shares.data(), tiles);
+  std::fill_n(scratch.shares.begin(), tiles, 0.0f);
+  for (int64_t e = 0; e < estimators; ++e) {
+    float* some = scratch.some_shares.data() + e * tiles;
+    softmax_row(some, tiles);
+    add_scaled(some, static_cast<float>(together(e)) / static_cast<float>(count), tiles, scratch.shares.data());
+  }
+  return {scratch.shares.data(), static_cast<size_t>(tiles)};
 }
 
 TileCount PagedAttention::attend_blocks(const Item& item, const AttentionKernel& kernel, const KvPool& pool, int64_t layer, const float* q, Scratch& scratch,

@@ -56,8 +56,9 @@ struct AttentionKernel {
   const char* name;  ///< "avx512", "avx2", "reference"
   std::string (*declines)();
   void (*attend)(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile);
-  /// out[4 p + i] = the product of q with row i of page p of a KvPool's summaries: bf16, [2][width] each.
-  void (*estimate)(const uint16_t* const (&pages)[4], const uint16_t* q, int64_t width, float (&out)[16]);
+  /// out[e][4 p + i] = the product of estimator e, of `count`, with tile i of page p's summary (KvPool::summarise). estimators: [count][2 width] bf16.
+  void (*estimate)(const uint16_t* const (&pages)[4], const uint16_t* estimators, int64_t count, int64_t width, float (*out)[16]);
+  static constexpr int64_t kEstimators = 4;  ///< at most
   int64_t rows_from = 0;  ///< new positions of a sequence from which on it wants its queries as rows; 0: never
 };
 [[nodiscard]] std::span<const AttentionKernel> attention_kernels();

@@ -5,7 +5,7 @@
 namespace deepseek::kernels {
 
 void attend_amx(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
-  if (!tile.rows) return attend_avx512_bf16(keys, width, softcap, tile);
+  if (!tile.rows) return attend_avx512(keys, width, softcap, tile);
   AmxTiles tiles;
   attend_on(tiles, keys, width, softcap, tile);
 }

@@ -17,8 +17,9 @@ struct Bf16Pairs {
   static __m512 add(__m512 sum, Cells cells, const Half* two) {
     int32_t both;
     __builtin_memcpy(&both, two, 4);
-    return _mm512_dpbf16_ps(sum, cells, (__m512bh)_mm512_set1_epi32(both));
+    return add(sum, cells, (__m512bh)_mm512_set1_epi32(both));
   }
+  static __m512 add(__m512 sum, Cells cells, Cells others) { return _mm512_dpbf16_ps(sum, cells, others); }
 };
 
 // Both halves as f32; so are the queries and the weights. Of 8 queries each number that is spread over a register meets two tiles: with 16 queries and
@@ -30,7 +31,8 @@ struct WidePairs {
   using Half = float;
   static constexpr int kQueries = 8;
   static Cells cells(__m512i pairs) { return {_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)))}; }
-  static __m512 add(__m512 sum, const Cells& cells, const Half* two) { return _mm512_fmadd_ps(cells.high, _mm512_set1_ps(two[1]), _mm512_fmadd_ps(cells.low, _mm512_set1_ps(two[0]), sum)); }
+  static __m512 add(__m512 sum, const Cells& cells, const Half* two) { return add(sum, cells, {_mm512_set1_ps(two[0]), _mm512_set1_ps(two[1])}); }
+  static __m512 add(__m512 sum, const Cells& cells, const Cells& others) { return _mm512_fmadd_ps(cells.high, others.high, _mm512_fmadd_ps(cells.low, others.low, sum)); }
 };
 
 // How many tiles, or groups of 16 dimensions, so many queries take together, so that few queries fill the registers too.
@@ -163,16 +165,54 @@ void attend(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile)
   });
 }
 
+// Estimators e of `Count` and pages side by side: a register holds 8 dimensions of a page's 4 tiles.
+template <typename Pairs, int Count>
+void estimate(const uint16_t* const (&pages)[4], const uint16_t* estimators, int64_t width, float (*out)[16]) {
+  __m512 sum[Count][4];
+#pragma GCC unroll 4
+  for (int e = 0; e < Count; ++e) {
+#pragma GCC unroll 4
+    for (int p = 0; p < 4; ++p) sum[e][p] = _mm512_setzero_ps();
+  }
+  for (int64_t d = 0; d < 2 * width; d += 8) {
+    typename Pairs::Cells cells[4];
+#pragma GCC unroll 4
+    for (int p = 0; p < 4; ++p) cells[p] = Pairs::cells(_mm512_loadu_si512(pages[p] + d * kPageTiles));
+#pragma GCC unroll 4
+    for (int e = 0; e < Count; ++e) {
+      const auto x = Pairs::cells(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(estimators + e * 2 * width + d))));
+#pragma GCC unroll 4
+      for (int p = 0; p < 4; ++p) sum[e][p] = Pairs::add(sum[e][p], cells[p], x);
+    }
+  }
+  // Four lanes of each tile are left.
+  const __m512i by_page = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+#pragma GCC unroll 4
+  for (int e = 0; e < Count; ++e) {
+    const auto two = [&](int p) { return _mm512_add_ps(_mm512_unpacklo_ps(sum[e][p], sum[e][p + 1]), _mm512_unpackhi_ps(sum[e][p], sum[e][p + 1])); };
+    const __m512d low = _mm512_castps_pd(two(0)), high = _mm512_castps_pd(two(2));
+    const __m512 four = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(low, high)), _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)));
+    _mm512_storeu_ps(out[e], _mm512_permutexvar_ps(by_page, four));
+  }
+}
+
+template <typename Pairs>
+void estimate_count(const uint16_t* const (&pages)[4], const uint16_t* estimators, int64_t count, int64_t width, float (*out)[16]) {
+  switch (count) {
+    case 1: return estimate<Pairs, 1>(pages, estimators, width, out);
+    case 2: return estimate<Pairs, 2>(pages, estimators, width, out);
+    case 3: return estimate<Pairs, 3>(pages, estimators, width, out);
+    default: return estimate<Pairs, 4>(pages, estimators, width, out);
+  }
+}
+
 }  // namespace
 
-void estimate_avx512(const uint16_t* const (&pages)[4], const uint16_t* q, int64_t width, float (&out)[16]) {
-  Floats sum[16] = {};
-  for (int64_t d = 0; d < 2 * width; d += 32) {  // width is a multiple of 16
-    const auto x = (__m512bh)_mm512_loadu_si512(q + d);
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) sum[i] = (Floats)_mm512_dpbf16_ps((__m512)sum[i], (__m512bh)_mm512_loadu_si512(pages[i / 4] + i % 4 * 2 * width + d), x);
-  }
-  _mm512_storeu_ps(out, sum_of_each(sum));
+void estimate_avx512_bf16(const uint16_t* const (&pages)[4], const uint16_t* estimators, int64_t count, int64_t width, float (*out)[16]) {
+  estimate_count<Bf16Pairs>(pages, estimators, count, width, out);
+}
+void estimate_avx512_wide(const uint16_t* const (&pages)[4], const uint16_t* estimators, int64_t count, int64_t width, float (*out)[16]) {
+  estimate_count<WidePairs>(pages, estimators, count, width, out);
 }
 
 void attend_avx512_bf16(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) { attend<Bf16Pairs>(keys, width, softcap, tile); }

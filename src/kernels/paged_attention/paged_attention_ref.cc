@@ -24,20 +24,26 @@ DEEPSEEK_VECTOR_CLONES void add_values(const uint16_t* values, float weight, int
   for (int64_t d = 0; d < width; ++d) out[d] += weight * bf16_to_f32(values[2 * d]);
 }
 
-DEEPSEEK_VECTOR_CLONES float dot(const uint16_t* a, const uint16_t* b, int64_t n) {
-  float sums[16] = {};
-  for (int64_t d = 0; d < n; d += 16) {
-    for (int64_t i = 0; i < 16; ++i) sums[i] += bf16_to_f32(a[d + i]) * bf16_to_f32(b[d + i]);
+// out[i] = the product with tile i of a page.
+DEEPSEEK_VECTOR_CLONES void products(const uint16_t* page, const uint16_t* estimator, int64_t n, float* out) {
+  float sums[8 * kPageTiles] = {};
+  for (int64_t d = 0; d < n; d += 8, page += 8 * kPageTiles) {
+    float x[8];
+    for (int64_t j = 0; j < 8; ++j) x[j] = bf16_to_f32(estimator[d + j]);
+    for (int64_t i = 0; i < 8 * kPageTiles; ++i) sums[i] += bf16_to_f32(page[i]) * x[i % 8];
   }
-  float sum = 0;
-  for (const float part : sums) sum += part;
-  return sum;
+  for (int64_t i = 0; i < kPageTiles; ++i) {
+    out[i] = 0;
+    for (int64_t j = 0; j < 8; ++j) out[i] += sums[8 * i + j];
+  }
 }
 
 }  // namespace
 
-void estimate_portable(const uint16_t* const (&pages)[4], const uint16_t* q, int64_t width, float (&out)[16]) {
-  for (int64_t i = 0; i < 16; ++i) out[i] = dot(pages[i / 4] + i % 4 * 2 * width, q, 2 * width);
+void estimate_portable(const uint16_t* const (&pages)[4], const uint16_t* estimators, int64_t count, int64_t width, float (*out)[16]) {
+  for (int64_t e = 0; e < count; ++e) {
+    for (int64_t p = 0; p < 4; ++p) products(pages[p], estimators + e * 2 * width, 2 * width, out[e] + p * kPageTiles);
+  }
 }
 
 void attend_reference(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {

@@ -94,22 +94,24 @@ TEST_P(EveryKernel, EstimatesAreTheProducts) {
   std::mt19937 random(2);
   std::normal_distribution<float> normal;
   for (const int64_t width : {16, 48, 64, 256}) {
-    std::vector<uint16_t> summaries(static_cast<size_t>(16 * 2 * width)), q(static_cast<size_t>(2 * width));
+    std::vector<uint16_t> summaries(static_cast<size_t>(16 * 2 * width)), q(static_cast<size_t>(4 * 2 * width));
     for (auto* all : {&summaries, &q}) {
       for (auto& x : *all) x = f32_to_bf16(normal(random));
     }
     const uint16_t* pages[4];
     for (int64_t p = 0; p < 4; ++p) pages[p] = summaries.data() + (3 - p) * 8 * width;
-    float got[16];
-    GetParam().estimate(pages, q.data(), width, got);
-    for (int64_t i = 0; i < 16; ++i) {
-      double expected = 0, size = 0;
-      for (int64_t d = 0; d < 2 * width; ++d) {
-        const double term = double{bf16_to_f32(pages[i / 4][i % 4 * 2 * width + d])} * bf16_to_f32(q[static_cast<size_t>(d)]);
-        expected += term;
-        size += std::abs(term);
+    for (const int64_t count : {1, 2, 3, 4}) {
+      float got[4][16];
+      GetParam().estimate(pages, q.data(), count, width, got);
+      for (int64_t i = 0; i < 16 * count; ++i) {
+        double expected = 0, size = 0;
+        for (int64_t d = 0; d < 2 * width; ++d) {
+          const double term = double{bf16_to_f32(pages[i % 16 / 4][KvPool::summary_at(i % 4, d)])} * bf16_to_f32(q[static_cast<size_t>(i / 16 * 2 * width + d)]);
+          expected += term;
+          size += std::abs(term);
+        }
+        ASSERT_NEAR(got[i / 16][i % 16], expected, 0x1p-23 * 16 * size) << "width " << width << ", estimator " << i / 16 << " of " << count << ", tile " << i % 16;
       }
-      ASSERT_NEAR(got[i], expected, 0x1p-23 * 16 * size) << "width " << width << ", tile " << i;
     }
   }
 }
@@ -121,7 +123,8 @@ TEST(KvPool, SummariesAreMeanAndHalfVariance) {
     const auto& s = world.sequences[0];
     for (int64_t tile = 0; tile < 8; ++tile) {
       for (int64_t h = 0; h < 2; ++h) {
-        const uint16_t* summary = world.pool.summary(1, h, s.pages[static_cast<size_t>(tile / kPageTiles)]) + tile % kPageTiles * 2 * world.pool.width();
+        const uint16_t* page = world.pool.summary(1, h, s.pages[static_cast<size_t>(tile / kPageTiles)]);
+        const auto summary = [&](int64_t d) { return bf16_to_f32(page[KvPool::summary_at(tile % kPageTiles, d)]); };
         for (int64_t d = 0; d < 20; ++d) {
           double mean = 0, squares = 0;
           for (int64_t k = tile * kKeyTile; k < (tile + 1) * kKeyTile; ++k) {
@@ -129,8 +132,8 @@ TEST(KvPool, SummariesAreMeanAndHalfVariance) {
             mean += x / kKeyTile;
             squares += x * x / kKeyTile;
           }
-          EXPECT_NEAR(bf16_to_f32(summary[d]), mean, std::abs(mean) * 0x1p-8 + 1e-6);
-          EXPECT_NEAR(bf16_to_f32(summary[world.pool.width() + d]), (squares - mean * mean) / 2, squares * 0x1p-8 + 1e-6);
+          EXPECT_NEAR(summary(d), mean, std::abs(mean) * 0x1p-8 + 1e-6);
+          EXPECT_NEAR(summary(world.pool.width() + d), (squares - mean * mean) / 2, squares * 0x1p-8 + 1e-6);
         }
       }
     }

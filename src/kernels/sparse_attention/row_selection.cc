@@ -137,14 +137,13 @@ int64_t end_of_equal(const float* x, int64_t n, float value, int64_t wanted) {
   return i;
 }
 
-// z with P(Z > z) = p for a standard normal Z, to 5e-4. Source: Abramowitz and Stegun, 26.2.23.
+}  // namespace
+
 double normal_quantile(double p) {
   const double t = std::sqrt(-2 * std::log(std::min(p, 1 - p)));
   const double z = t - (2.515517 + t * (0.802853 + t * 0.010328)) / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308)));
   return p < 0.5 ? z : -z;
 }
-
-}  // namespace
 
 DEEPSEEK_VECTOR_CLONES RowFacts facts_of(const float* x, int64_t n) {
   float low[kLanes], high[kLanes], sum[kLanes] = {}, squares[kLanes] = {};

@@ -19,6 +19,9 @@ struct RowFacts {
 };
 [[nodiscard]] RowFacts facts_of(const float* x, int64_t n);
 
+/// z with P(Z > z) = p for a standard normal Z, to 5e-4. Source: Abramowitz and Stegun, 26.2.23.
+[[nodiscard]] double normal_quantile(double p);
+
 /// The `count` largest of x [n], equal ones from the lower index on; 1 <= count <= n. No NaN, nothing +infinite.
 [[nodiscard]] KeptScores largest_scores(const float* x, int64_t n, int64_t count, const RowFacts& facts);
 

@@ -1,7 +1,6 @@
 #include "kernels/sparse_attention/selection.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <charconv>
 #include <cmath>
@@ -9,16 +8,54 @@
 
 #include "kernels/paged_attention/kv_pool.h"
 #include "kernels/simd.h"
+#include "kernels/sparse_attention/row_selection.h"
 
 namespace deepseek::kernels {
 namespace {
 
-// Importances in buckets of an eighth of a power of two, 2^-63 to 2: only the bucket in which the budget ends must be sorted.
-constexpr uint32_t kBuckets = 512, kTopBits = (127 + 1) * 8;
-uint16_t bucket_of(float importance) {
-  const uint32_t bits = std::bit_cast<uint32_t>(importance) >> 20;
-  return static_cast<uint16_t>(std::clamp<uint32_t>(bits, kTopBits - kBuckets + 1, kTopBits) - (kTopBits - kBuckets + 1));
+// Numbers from 0 on order as their bits do; NaN is above all.
+constexpr int64_t kAboveAll = int64_t{1} << 31;
+inline int32_t order_of(float importance) { return std::bit_cast<int32_t>(importance) & 0x7FFFFFFF; }
+
+// Number and sum of the importances of an order from `least` on.
+DEEPSEEK_VECTOR_CLONES int64_t count_from(const float* x, int32_t least, int64_t n) {
+  int32_t count = 0;
+  for (int64_t i = 0; i < n; ++i) count += order_of(x[i]) >= least ? 1 : 0;
+  return count;
 }
+DEEPSEEK_VECTOR_CLONES float mass_from(const float* x, int32_t least, int64_t n) {
+  float lanes[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int64_t j = 0; j < 16; ++j) {
+      const float value = x[i + j];  // read apart: of a load under the condition GCC 12 makes wrong sums for AVX2
+      lanes[j] += order_of(value) >= least ? value : 0.0f;
+    }
+  }
+  float sum = 0;
+  for (; i < n; ++i) sum += order_of(x[i]) >= least ? x[i] : 0.0f;
+  for (const float lane : lanes) sum += lane;
+  return sum;
+}
+
+// Mean and deviation of the orders of some importances, in octaves: where a search begins.
+struct Moments {
+  double mean = 0, deviation = 0;
+  Moments(const float* x, int64_t n) {
+    const int64_t stride = std::max<int64_t>(1, n / 64), some = (n + stride - 1) / stride;
+    for (int64_t i = 0; i < n; i += stride) {
+      const double octaves = order_of(x[i]) * 0x1p-23;
+      mean += octaves / static_cast<double>(some);
+      deviation += octaves * octaves / static_cast<double>(some);
+    }
+    deviation = std::sqrt(std::max(0.0, deviation - mean * mean));
+  }
+};
+
+struct Held {
+  int64_t count;
+  float mass;
+};
 
 DEEPSEEK_VECTOR_CLONES float exponentials(float* x, float largest, int64_t n) {
   float sums[16] = {};
@@ -98,53 +135,56 @@ TileBudget budget_of(const SelectionOptions& o, int64_t tiles, int64_t always, f
 }
 
 std::span<const int32_t> TileSelection::choose(std::span<const float> importance, const TileBudget& budget) {
-  const size_t n = importance.size();
-  if (bucket_.size() < n) {
-    const size_t room = std::bit_ceil(n);
-    bucket_.resize(room);
-    chosen_.resize(room);
-    boundary_.resize(room);
+  const auto n = static_cast<int64_t>(importance.size()), most = std::clamp<int64_t>(budget.most, 0, n), least = std::clamp<int64_t>(budget.least, 0, most);
+  if (chosen_.size() < importance.size()) chosen_.resize(std::bit_ceil(importance.size()));
+  const auto enough = [&](const Held& held) { return held.count >= most || (held.count >= least && !(held.mass < budget.mass)); };
+  // Between `low`, from where on they are enough, and `high`, where they are not; ends where one is left between them, or equal ones.
+  int64_t low = 0, high = kAboveAll;
+  const bool counts = least == most;  // or their sum decides, most often
+  const float* x = importance.data();
+  Held at_low{n, counts ? 0.0f : mass_from(x, 0, n)}, at_high{};
+  if (enough(at_high)) low = high;
+  // The first two guesses take the logarithms for normal ones, of which z deviations above the mean begins what is asked for; the second aims beyond it,
+  // so that it is enclosed. Source: the mass of a log-normal above z is that of a normal above z - sigma.
+  const auto [mean, deviation] = Moments(x, low < high ? n : 0);
+  const double goal = counts ? static_cast<double>(most) : budget.mass, all = counts ? static_cast<double>(n) : at_low.mass;
+  const double sigma = counts ? 0 : 0.6931472 * deviation, normal = normal_quantile(std::clamp(goal / all, 1e-6, 1 - 1e-6));
+  const double density = all * 0.3989423 * std::exp(-0.5 * normal * normal) / deviation;
+  double guess = mean + (normal + sigma) * deviation;
+  for (int step = 0; high - low > 1 && at_low.count - at_high.count > 1; ++step) {
+    int64_t middle = low + (high - low) / 2;
+    if ((step < 2 || step % 2 == 0) && std::isfinite(guess)) middle = std::llround(std::clamp(guess * 0x1p23, 0.0, 0x1p31));
+    middle = std::clamp(middle, low + 1, high - 1);
+    const auto order = static_cast<int32_t>(middle);
+    const Held held{count_from(x, order, n), counts ? 0.0f : mass_from(x, order, n)};
+    const bool is_enough = enough(held);
+    (is_enough ? low : high) = middle;
+    (is_enough ? at_low : at_high) = held;
+    const auto measure = [&](const Held& h) { return counts ? static_cast<double>(h.count) : h.mass; };
+    const double over = measure(held) - goal, between = measure(at_low) - measure(at_high);
+    if (step == 0) guess = static_cast<double>(middle) * 0x1p-23 + (over + std::copysign(counts ? 2 + std::sqrt(std::abs(over)) : 0.1 * std::abs(over), over)) / density;
+    else guess = (static_cast<double>(low) + static_cast<double>(high - low) * std::clamp((measure(at_low) - goal) / between, 0.0, 1.0)) * 0x1p-23;
   }
-  const auto most = static_cast<size_t>(std::clamp<int64_t>(budget.most, 0, static_cast<int64_t>(n)));
-  const auto least = std::min(static_cast<size_t>(std::max<int64_t>(budget.least, 0)), most);
-  std::array<float, kBuckets> mass{};
-  std::array<uint32_t, kBuckets> count{};
-  for (size_t i = 0; i < n; ++i) {
-    const uint16_t b = bucket_[i] = bucket_of(importance[i]);
-    mass[b] += importance[i];
-    ++count[b];
-  }
-  // Whole buckets from the top; `boundary` is the first that may not be taken whole.
-  size_t taken = 0;
-  float held = 0;
-  const auto enough = [&] { return taken >= most || (taken >= least && !(held < budget.mass)); };
-  int boundary = kBuckets - 1;
-  for (; boundary >= 0; --boundary) {
-    const auto b = static_cast<size_t>(boundary);
-    if (enough() || taken + count[b] > most || (taken + count[b] >= least && !(held + mass[b] < budget.mass))) break;
-    taken += count[b];
-    held += mass[b];
-  }
-  size_t at_boundary = 0;
-  if (!enough() && boundary >= 0) {
-    for (size_t i = 0; i < n; ++i) {
-      if (bucket_[i] == boundary) boundary_[at_boundary++] = static_cast<int32_t>(i);
+  size_t out = 0;
+  const auto take = [&](int64_t from, int64_t to, int64_t least_order) {
+    for (int64_t i = from; i < to; ++i) {
+      chosen_[out] = static_cast<int32_t>(i);
+      out += order_of(x[i]) >= least_order ? 1 : 0;
     }
-    const auto members = std::span(boundary_).first(at_boundary);
-    std::sort(members.begin(), members.end(), [&](int32_t a, int32_t b) {
-      const auto x = std::bit_cast<uint32_t>(importance[static_cast<size_t>(a)]), y = std::bit_cast<uint32_t>(importance[static_cast<size_t>(b)]);
-      return x != y ? x > y : a < b;  // the bits of numbers above 0 order as they do, NaN above all
-    });
-    at_boundary = 0;
-    for (; at_boundary < members.size() && !enough(); ++at_boundary, ++taken) held += importance[static_cast<size_t>(members[at_boundary])];
-    std::sort(members.begin(), members.begin() + static_cast<std::ptrdiff_t>(at_boundary));
+  };
+  // One that is left between them is taken; of equal ones those before an index.
+  int64_t end = n;
+  if (at_low.count - at_high.count > 1) {
+    double mass = at_high.mass;
+    for (end = 0; end < n && !enough({at_high.count, static_cast<float>(mass)}); ++end) {
+      const float value = x[end];
+      if (order_of(value) < low || order_of(value) >= high) continue;
+      ++at_high.count;
+      mass += value;
+    }
   }
-  size_t out = 0, next = 0;
-  for (size_t i = 0; i < n; ++i) {
-    const bool at_edge = next < at_boundary && boundary_[next] == static_cast<int32_t>(i);
-    next += at_edge ? 1 : 0;
-    if (at_edge || static_cast<int>(bucket_[i]) > boundary) chosen_[out++] = static_cast<int32_t>(i);
-  }
+  take(0, low < high ? end : 0, low);
+  take(low < high ? end : 0, n, high);
   return std::span(chosen_).first(out);
 }
 

@@ -46,12 +46,11 @@ struct TileBudget {
 class TileSelection {
  public:
   /// Indices of the chosen tiles in ascending order; equal importances go to the lower index. importance: [tiles], at least 0; NaN counts as
-  /// the largest. Takes two passes over them.
+  /// the largest.
   std::span<const int32_t> choose(std::span<const float> importance, const TileBudget& budget);
 
  private:
-  std::vector<uint16_t> bucket_;
-  std::vector<int32_t> chosen_, boundary_;
+  std::vector<int32_t> chosen_;
 };
 
 /// x[i] = e^(x[i] - max x), divided by their sum. [n] Where some are NaN or infinity, these become 1 and the others 0, so that such keys are
