@@ -28,7 +28,9 @@ if(DEEPSEEK_CCACHE)
 endif()
 find_program(DEEPSEEK_MOLD mold)
 if(DEEPSEEK_MOLD)
-  add_link_options(-fuse-ld=mold)
+  # mold 1.10 begins the read-only part of a program at its thread-local variables, which have no page of their own where code ends just before a
+  # page does: such a program does not start ("cannot apply additional memory protection after relocation").
+  add_link_options(-fuse-ld=mold -Wl,-z,norelro)
 endif()
 
 add_library(deepseek_flags INTERFACE)

@@ -23,8 +23,9 @@ inline uint16_t number_to_bf16(float value) {
 /// The same; NaN stays NaN.
 inline uint16_t f32_to_bf16(float value) { return value != value ? uint16_t{0x7FC0} : number_to_bf16(value); }
 
-/// e^x with relative error below 3e-7 for x in [-87, 88], anything outside. Cody-Waite reduction, degree-6 polynomial.
-inline float exp_within(float x) {
+/// e^x with relative error below 3e-7 for x in [-87, 88], clamped outside. Cody-Waite reduction, degree-6 polynomial.
+inline float fast_exp(float x) {
+  x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
   const float shifted = x * 1.44269504f + 12582912.0f;  // adding 1.5 * 2^23 rounds to the nearest integer
   const float n = shifted - 12582912.0f;
   const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
@@ -38,9 +39,6 @@ inline float exp_within(float x) {
   const uint32_t scale = (std::bit_cast<uint32_t>(shifted) - 0x4B400000u + 127u) << 23;
   return p * std::bit_cast<float>(scale);
 }
-/// The same, clamped outside.
-inline float fast_exp(float x) { return exp_within(x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x)); }
-
 /// log x within 1e-7 (relative, or absolute below 1) for normal x > 0. log m = 2 atanh(s), s = (m - 1) / (m + 1), m in [sqrt(1/2), sqrt(2)).
 inline float fast_log(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x), above = bits - 0x3F3504F3u;  // sqrt(1/2)
