@@ -35,7 +35,7 @@ struct QueryTile {
   int64_t count = 0;
   bool rows = false;
   const uint16_t* q = nullptr;     ///< bf16, scaled: [width / 2][count][2], as rows [count][width]
-  int64_t first[kMost], last[kMost];  ///< positions that each query sees, `last` included
+  int64_t first[kMost], last[kMost];  ///< positions that each query sees, `last` included; neither falls from one query to the next
   float best[kMost], sum[kMost];   ///< largest score, and sum of exp(score - best)
   float* out = nullptr;            ///< [count][width], not yet divided by sum
 };

@@ -47,17 +47,18 @@ DEEPSEEK_INLINE void score_keys(Machine& machine, const KeyTiles& keys, int64_t 
 struct ValueBlock {
   const uint16_t* from[2];
   int64_t width;
-  bool whole;
-  uint32_t seen[16];  // bits of a pair
+  bool whole, all;
+  uint32_t seen[16];  // bits of a pair, where not all are
   alignas(64) uint32_t clean[16][16];
 
-  [[gnu::always_inline]] ValueBlock(const KeyTiles& keys, int64_t row, int tile, const SeenSlots& slots) : from{}, width(row), whole(false) {
+  [[gnu::always_inline]] ValueBlock(const KeyTiles& keys, int64_t row, int tile, const SeenSlots& slots) : from{}, width(row), whole(false), all(slots.all) {
     if (tile >= keys.count) return;
     const bool two = tile + 1 < keys.count;
     from[0] = keys.values[tile];
     from[1] = keys.values[two ? tile + 1 : tile];
     whole = two && from[1] == from[0] + kKeyTile * width && slots.whole(tile) && slots.whole(tile + 1);
-    for (int32_t i = 0; i < 16 && !whole; ++i) {
+    all = all && two;
+    for (int32_t i = 0; i < 16 && !whole && !all; ++i) {
       const int32_t slot = i % 8 * 2, of = tile + i / 8, low = slots.lowest[of], high = slots.highest[of];
       seen[i] = (slot >= low && slot < high ? 0x0000FFFFu : 0) | (slot + 1 >= low && slot + 1 < high ? 0xFFFF0000u : 0);
     }
@@ -65,7 +66,11 @@ struct ValueBlock {
   template <int Tile, typename Machine>
   [[gnu::always_inline]] void load_dims(Machine& machine, int64_t d) {
     if (whole) return machine.template load<Tile>(from[0] + 2 * d, 4 * width);
-    for (int64_t i = 0; i < 16; ++i) store(clean[i], load<Words>(from[i / 8] + 2 * (i % 8 * width + d)) & seen[i]);
+    for (int64_t tile = 0; tile < 2; ++tile) {
+      const uint16_t* at = from[tile] + 2 * d;
+#pragma GCC unroll 8
+      for (int64_t i = 0; i < 8; ++i, at += 2 * width) store(clean[8 * tile + i], all ? load<Words>(at) : load<Words>(at) & seen[8 * tile + i]);
+    }
     machine.template load<Tile>(clean, 64);
   }
 };
