@@ -19,36 +19,24 @@ __m256i pair_at(const uint16_t* at) {
   return _mm256_set1_epi32(two);
 }
 
-// e^x for x <= 88, as fast_exp in simd.h; NaN stays NaN.
-__m256 exponential(__m256 x) {
-  x = _mm256_max_ps(_mm256_set1_ps(-87.0f), x);
-  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(1.42860677e-6f), _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693145752f), x));
-  __m256 p = _mm256_set1_ps(1.38888889e-3f);
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.33333333e-3f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.16666667e-2f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.66666667e-1f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
+// power_of_e<4>() of lanes.h: e^x for x <= 88 and NaN, within 2^-18; 0 below -88.
+__m256 power_of_e(__m256 x) {
+  const __m256 log2_e = _mm256_set1_ps(1.44269504f), round = _mm256_set1_ps(12582912.0f + 127.0f);
+  x = _mm256_max_ps(_mm256_set1_ps(-127.0f / 1.44269504f), x);
+  const __m256 shifted = _mm256_fmadd_ps(x, log2_e, round), r = _mm256_fmadd_ps(x, log2_e, _mm256_sub_ps(round, shifted));
+  __m256 p = _mm256_set1_ps(0.00958285294f);
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.0559064262f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.240240991f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.693124175f));
   p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-  const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-  return _mm256_mul_ps(p, _mm256_castsi256_ps(power));
+  return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
 }
 
 // cap * tanh(x / cap) = cap * (1 - 2 / (e^(2x / cap) + 1))
 __m256 capped(__m256 x, float cap) {
   const __m256 one = _mm256_set1_ps(1.0f);
-  const __m256 e = exponential(_mm256_min_ps(_mm256_set1_ps(40.0f), _mm256_mul_ps(x, _mm256_set1_ps(2.0f / cap))));
+  const __m256 e = power_of_e(_mm256_min_ps(_mm256_set1_ps(40.0f), _mm256_mul_ps(x, _mm256_set1_ps(2.0f / cap))));
   return _mm256_mul_ps(_mm256_set1_ps(cap), _mm256_sub_ps(one, _mm256_div_ps(_mm256_set1_ps(2.0f), _mm256_add_ps(e, one))));
-}
-
-// Positive values rounded to bf16, as f32.
-__m256 rounded(__m256 x) {
-  const __m256i bits = _mm256_castps_si256(x);
-  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
-  const __m256 result = _mm256_castsi256_ps(_mm256_and_si256(sum, _mm256_set1_epi32(static_cast<int32_t>(0xFFFF0000u))));
-  return _mm256_blendv_ps(result, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));  // NaN stays NaN
 }
 
 float largest(__m256 x) {
@@ -106,6 +94,7 @@ void score(const KeyTiles& keys, const uint16_t* q, int64_t stride, int64_t widt
 
 // Slots of a key tile that a query reads, and what any query of a call reads.
 struct Seen {
+  bool all = true;  // every query reads every slot
   int64_t from[kTiles][kMost], to[kTiles][kMost], begin[kTiles], end[kTiles];  // begin is even
 
   Seen(const KeyTiles& keys, const QueryTile& tile, int64_t at, int queries) {
@@ -117,6 +106,7 @@ struct Seen {
         const bool reads = (keys.readers[i] >> (at + t) & 1u) != 0;
         from[i][t] = first > 0 ? first : 0;
         to[i][t] = !reads ? 0 : after < kKeyTile ? after : kKeyTile;
+        all = all && from[i][t] == 0 && to[i][t] == kKeyTile;
         if (from[i][t] >= to[i][t]) continue;
         begin[i] = from[i][t] < begin[i] ? from[i][t] : begin[i];
         end[i] = to[i][t] > end[i] ? to[i][t] : end[i];
@@ -180,18 +170,18 @@ void attend(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile,
     for (int e = 0; e < eights; ++e) {
       __m256 s = scores[t][e];
       if (softcap > 0) s = capped(s, softcap);
-      scores[t][e] = _mm256_blendv_ps(nothing, s, inside(seen.from[e / 2][t], seen.to[e / 2][t], e % 2));
+      scores[t][e] = seen.all ? s : _mm256_blendv_ps(nothing, s, inside(seen.from[e / 2][t], seen.to[e / 2][t], e % 2));
       most = _mm256_max_ps(most, scores[t][e]);
     }
     const float best = largest(most);
     // A query that has seen nothing yet keeps nothing; one that sees nothing here keeps all (-inf - -inf would be NaN).
     const bool same = tile.best[at + t] == best;
-    keep[t] = same ? 1.0f : _mm256_cvtss_f32(exponential(_mm256_set1_ps(tile.best[at + t] - best)));
+    keep[t] = same ? 1.0f : _mm256_cvtss_f32(power_of_e(_mm256_set1_ps(tile.best[at + t] - best)));
+    const __m256 shift = _mm256_set1_ps(best == -__builtin_inff() ? 0.0f : best);
     for (int e = 0; e < eights; ++e) {
-      const __m256 weight = rounded(exponential(_mm256_sub_ps(scores[t][e], _mm256_set1_ps(best))));
-      const __m256 kept = _mm256_and_ps(inside(seen.from[e / 2][t], seen.to[e / 2][t], e % 2), weight);
-      _mm256_store_ps(p[t] + 8 * e, kept);
-      sum = _mm256_add_ps(sum, kept);
+      const __m256 weight = power_of_e(_mm256_sub_ps(scores[t][e], shift));  // 0 of what is not read
+      _mm256_store_ps(p[t] + 8 * e, weight);
+      sum = _mm256_add_ps(sum, weight);
     }
     tile.sum[at + t] = tile.sum[at + t] * keep[t] + sum_of(sum);
     tile.best[at + t] = best;
