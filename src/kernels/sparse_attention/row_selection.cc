@@ -13,8 +13,13 @@ constexpr int64_t kLanes = 16;  // sums in so many parts, so that the vector wid
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 DEEPSEEK_VECTOR_CLONES int64_t count_from(const float* x, float threshold, int64_t n) {
-  int32_t count = 0;
-  for (int64_t i = 0; i < n; ++i) count += x[i] >= threshold ? 1 : 0;
+  int32_t counts[64] = {}, count = 0;  // so many at once: the loop itself costs as much as what is in it
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    for (int64_t j = 0; j < 64; ++j) counts[j] += x[i + j] >= threshold ? 1 : 0;
+  }
+  for (; i < n; ++i) count += x[i] >= threshold ? 1 : 0;
+  for (const int32_t part : counts) count += part;
   return count;
 }
 
@@ -162,30 +167,31 @@ double normal_quantile(double p) {
 }
 
 DEEPSEEK_VECTOR_CLONES RowFacts facts_of(const float* x, int64_t n) {
-  float low[kLanes], high[kLanes], sum[kLanes] = {}, squares[kLanes] = {};
-  int32_t nans[kLanes] = {};
-  for (int64_t j = 0; j < kLanes; ++j) low[j] = kInfinity, high[j] = -kInfinity;
+  constexpr int64_t kApart = 64;  // sums of one register each would wait for each other
+  float low[kApart], high[kApart], sum[kApart] = {}, squares[kApart] = {};
+  for (int64_t j = 0; j < kApart; ++j) low[j] = kInfinity, high[j] = -kInfinity;
   const auto take = [&](float value, int64_t j) {
     low[j] = value < low[j] ? value : low[j];
     high[j] = value > high[j] ? value : high[j];
     sum[j] += value;
     squares[j] += value * value;
-    nans[j] |= value != value ? 1 : 0;
   };
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) take(x[i + j], j);
+  for (; i + kApart <= n; i += kApart) {
+    for (int64_t j = 0; j < kApart; ++j) take(x[i + j], j);
   }
   for (int64_t j = 0; i < n; ++i, ++j) take(x[i], j);
-  RowFacts facts{low[0], high[0], 0, 0, false};
-  float total = 0, total_squares = 0;
-  for (int64_t j = 0; j < kLanes; ++j) {
-    facts.smallest = std::min(facts.smallest, low[j]);
-    facts.largest = std::max(facts.largest, high[j]);
-    facts.has_nan = facts.has_nan || nans[j] != 0;
-    total += sum[j];
-    total_squares += squares[j];
+  for (int64_t width = kApart / 2; width > 0; width /= 2) {
+    for (int64_t j = 0; j < width; ++j) {
+      low[j] = low[j + width] < low[j] ? low[j + width] : low[j];
+      high[j] = high[j + width] > high[j] ? high[j + width] : high[j];
+      sum[j] += sum[j + width];
+      squares[j] += squares[j + width];
+    }
   }
+  RowFacts facts{low[0], high[0], 0, 0, false};
+  const float total = sum[0], total_squares = squares[0];
+  if (total != total) facts.has_nan = std::any_of(x, x + n, [](float value) { return value != value; });  // or it is the sum of both infinities
   facts.mean = total / static_cast<float>(n);
   facts.deviation = std::sqrt(std::max(0.0f, total_squares / static_cast<float>(n) - facts.mean * facts.mean));
   return facts;
