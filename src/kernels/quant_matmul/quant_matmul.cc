@@ -8,12 +8,22 @@
 #include <limits>
 
 #include "hardware/cpu.h"
+#include "kernels/bf16_product/bf16_product.h"
 #include "kernels/choose.h"
 #include "kernels/quant_matmul/implementations.h"
 #include "kernels/simd.h"
 
 namespace deepseek::kernels {
 namespace {
+
+// bf16 weights widened in registers, and activations in f32.
+bool widens_bf16() {
+  static const bool does = [] {
+    const auto& f = hardware::cpu().features;
+    return f.avx512f && f.avx512bw && f.avx512vl && !bf16_products_pay();
+  }();
+  return does;
+}
 
 std::string never(const PackedFormat&) { return ""; }
 
@@ -26,7 +36,7 @@ std::string without_avx512(const PackedFormat& format) {
   const auto& f = hardware::cpu().features;
   if (!(f.avx512f && f.avx512bw && f.avx512vl)) return "the processor has no AVX-512";
   if (format.is_integer() && !f.avx512_vnni) return "the processor has no AVX-512 VNNI";
-  if (format.bits == 16 && !f.avx512_bf16) return "the processor has no AVX-512 BF16";
+  if (format.bits == 16 && !f.avx512_bf16 && !widens_bf16()) return "the processor has no AVX-512 BF16";
   return "";
 }
 
@@ -81,6 +91,11 @@ DEEPSEEK_VECTOR_CLONES int32_t sum_of_16(const int8_t* q) {
 }  // namespace
 
 PackedRows::Kind PackedRows::kind_for(const PackedFormat& format) {
+  if (format.bits == 16 && widens_bf16()) return Kind::kF32;
+  return kind_of_weights(format);
+}
+
+PackedRows::Kind PackedRows::kind_of_weights(const PackedFormat& format) {
   return format.is_integer() ? Kind::kInt8 : format.bits == 16 ? Kind::kBF16 : Kind::kF32;
 }
 

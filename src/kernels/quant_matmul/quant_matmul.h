@@ -18,7 +18,9 @@ class PackedRows {
  public:
   static constexpr int64_t kMostWidth = 12;  // 12 int32 and 12 f32 accumulators fill 24 of 32 registers
   enum class Kind { kInt8, kBF16, kF32 };
+  /// That of the weights; bf16 ones meet f32 where AVX-512 multiplies those faster (bf16_products_pay()).
   [[nodiscard]] static Kind kind_for(const PackedFormat& format);
+  [[nodiscard]] static Kind kind_of_weights(const PackedFormat& format);
 
   /// Room for `tokens` rows of `columns` in groups of at most `most` (f32: kMostWidth); memory is kept and only grows.
   void resize(Kind kind, int64_t tokens, int64_t columns, int64_t most = kMostWidth);

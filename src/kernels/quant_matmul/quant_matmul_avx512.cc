@@ -193,6 +193,23 @@ void plain(const uint8_t* w, int64_t columns, const PackedRows& x, int64_t group
   store<Tokens>(total, out, stride, rows);
 }
 
+// bf16 weights widened to f32: two columns in a lane, activations in f32.
+template <int Tokens>
+void widened(const uint8_t* w, int64_t columns, const PackedRows& x, int64_t group, float* out, int64_t stride, int64_t rows) {
+  const int64_t width = x.width();
+  const auto *a = reinterpret_cast<const float*>(x.values(group)), *b = a + width;
+  __m512 total[Tokens];
+#pragma GCC unroll 12
+  for (int t = 0; t < Tokens; ++t) total[t] = _mm512_setzero_ps();
+  for (int64_t c = 0; c < columns; c += 2, w += 64, a += 2 * width, b += 2 * width) {
+    const __m512i weights = _mm512_load_si512(w);
+    const __m512 first = _mm512_castsi512_ps(_mm512_slli_epi32(weights, 16)), second = _mm512_castsi512_ps(_mm512_and_si512(weights, _mm512_set1_epi32(-65536)));
+#pragma GCC unroll 12
+    for (int t = 0; t < Tokens; ++t) total[t] = _mm512_fmadd_ps(second, _mm512_set1_ps(b[t]), _mm512_fmadd_ps(first, _mm512_set1_ps(a[t]), total[t]));
+  }
+  store<Tokens>(total, out, stride, rows);
+}
+
 // Calls body.operator()<n>() for 1 <= n <= Most.
 template <int Most, typename Body>
 void with_count(int64_t n, const Body& body) {
@@ -241,7 +258,8 @@ void multiply_plain(const PackedMatrix& w, const PackedRows& x, int64_t begin, i
       const int64_t first = g * x.width(), tokens = x.tokens() - first < x.width() ? x.tokens() - first : x.width();
       float* to = out + first * stride + tile * kTileRows;
       with_count<PackedRows::kMostWidth>(tokens, [&]<int Tokens>() {
-        if (w.format().bits == 16) plain<Tokens, true>(w.values(tile, 0), columns, x, g, to, stride, w.rows() - tile * kTileRows);
+        if (w.format().bits == 16 && x.kind() == PackedRows::Kind::kF32) widened<Tokens>(w.values(tile, 0), columns, x, g, to, stride, w.rows() - tile * kTileRows);
+        else if (w.format().bits == 16) plain<Tokens, true>(w.values(tile, 0), columns, x, g, to, stride, w.rows() - tile * kTileRows);
         else plain<Tokens, false>(w.values(tile, 0), columns, x, g, to, stride, w.rows() - tile * kTileRows);
       });
     }

@@ -112,6 +112,14 @@ std::vector<float> multiply(const MatmulKernel& kernel, const PackedMatrix& w, c
   return out;
 }
 
+// Activations that a kernel takes with such weights.
+std::vector<PackedRows::Kind> kinds_for(const PackedFormat& format, const MatmulKernel& kernel) {
+  std::vector<PackedRows::Kind> kinds;
+  if (format.bits != 16 || hardware::cpu().features.avx512_bf16 || kernel.name != std::string("avx512")) kinds.push_back(PackedRows::kind_of_weights(format));
+  if (format.bits == 16 && kernel.name == std::string("avx512")) kinds.push_back(PackedRows::Kind::kF32);
+  return kinds;
+}
+
 class EveryFormat : public ::testing::TestWithParam<std::tuple<Named, MatmulKernel>> {};
 INSTANTIATE_TEST_SUITE_P(QuantMatmul, EveryFormat,
                          ::testing::Combine(::testing::ValuesIn(kFormats), ::testing::ValuesIn(tested_kernels())),
@@ -126,26 +134,28 @@ TEST_P(EveryFormat, EqualsSumsInDoublePrecision) {
       const Weights w = make_weights(format, rows, columns, static_cast<uint32_t>(columns * 100 + rows));
       for (const int64_t tokens : {1, 2, 3, 4, 5, 7, 11, 12, 13, 16, 17, 24, 29, 33}) {
         if (columns > 256 && rows != 17) continue;
-        const PackedRows x = make_rows(PackedRows::kind_for(format), tokens, columns, static_cast<uint32_t>(tokens), kernel.width);
-        const int64_t stride = rows + 3;
-        const auto out = multiply(kernel, w.packed, x, stride);
-        for (int64_t t = 0; t < tokens; ++t) {
-          for (int64_t r = 0; r < stride; ++r) {
-            const float got = out[static_cast<size_t>(t * stride + r)];
-            if (r >= rows) {
-              ASSERT_EQ(got, -777.0f) << "wrote beyond its rows";
-              continue;
+        for (const auto kind : kinds_for(format, kernel)) {
+          const PackedRows x = make_rows(kind, tokens, columns, static_cast<uint32_t>(tokens), kernel.width);
+          const int64_t stride = rows + 3;
+          const auto out = multiply(kernel, w.packed, x, stride);
+          for (int64_t t = 0; t < tokens; ++t) {
+            for (int64_t r = 0; r < stride; ++r) {
+              const float got = out[static_cast<size_t>(t * stride + r)];
+              if (r >= rows) {
+                ASSERT_EQ(got, -777.0f) << "wrote beyond its rows";
+                continue;
+              }
+              double expected = 0, size = 0;
+              for (int64_t c = 0; c < columns; ++c) {
+                const double a = x.value(t, c);
+                expected += w.exact[static_cast<size_t>(r * columns + c)] * a;
+                size += w.sizes[static_cast<size_t>(r * columns + c)] * std::abs(a);
+              }
+              // Each term is rounded a few times on its way, then once for every addition above it; and bf16 weights once.
+              const double additions = format.is_integer() ? 2.0 * static_cast<double>(w.packed.blocks()) : static_cast<double>(columns);
+              const double bound = (additions + 6) * 0x1p-24 * size + (format.bits == 16 ? 0x1p-8 * size : 0.0) + 1e-36;
+              ASSERT_NEAR(got, expected, bound) << columns << " columns, row " << r << " of " << rows << ", token " << t << " of " << tokens;
             }
-            double expected = 0, size = 0;
-            for (int64_t c = 0; c < columns; ++c) {
-              const double a = x.value(t, c);
-              expected += w.exact[static_cast<size_t>(r * columns + c)] * a;
-              size += w.sizes[static_cast<size_t>(r * columns + c)] * std::abs(a);
-            }
-            // Each term is rounded a few times on its way, then once for every addition above it; and bf16 weights once.
-            const double additions = format.is_integer() ? 2.0 * static_cast<double>(w.packed.blocks()) : static_cast<double>(columns);
-            const double bound = (additions + 6) * 0x1p-24 * size + (format.bits == 16 ? 0x1p-8 * size : 0.0) + 1e-36;
-            ASSERT_NEAR(got, expected, bound) << columns << " columns, row " << r << " of " << rows << ", token " << t << " of " << tokens;
           }
         }
       }
@@ -157,11 +167,12 @@ TEST_P(EveryFormat, TokensDoNotChangeEachOther) {
   const auto& [named, kernel] = GetParam();
   if (const std::string reason = kernel.declines(named.format); !reason.empty()) GTEST_SKIP() << reason;
   const Weights w = make_weights(named.format, 33, 512, 9);
-  const auto kind = PackedRows::kind_for(named.format);
-  const auto all = multiply(kernel, w.packed, make_rows(kind, 70, 512, 4, kernel.width), 33);
-  for (const int64_t tokens : {1, 3, 6, 12, 13, 16, 17, 31, 33, 64}) {
-    const auto some = multiply(kernel, w.packed, make_rows(kind, tokens, 512, 4, kernel.width), 33);
-    for (size_t i = 0; i < some.size(); ++i) ASSERT_EQ(some[i], all[i]) << tokens << " tokens, output " << i;
+  for (const auto kind : kinds_for(named.format, kernel)) {
+    const auto all = multiply(kernel, w.packed, make_rows(kind, 70, 512, 4, kernel.width), 33);
+    for (const int64_t tokens : {1, 3, 6, 12, 13, 16, 17, 31, 33, 64}) {
+      const auto some = multiply(kernel, w.packed, make_rows(kind, tokens, 512, 4, kernel.width), 33);
+      for (size_t i = 0; i < some.size(); ++i) ASSERT_EQ(some[i], all[i]) << tokens << " tokens, output " << i;
+    }
   }
 }
 
@@ -182,7 +193,7 @@ TEST(QuantMatmul, NanAndInfinityAreNotHidden) {
       for (const auto& kernel : tested_kernels()) {
         if (!kernel.declines(format).empty()) continue;
         for (const int64_t tokens : {1, 19}) {
-          PackedRows rows = make_rows(PackedRows::kind_for(format), tokens, 256, 1, kernel.width);
+          PackedRows rows = make_rows(kinds_for(format, kernel).back(), tokens, 256, 1, kernel.width);
           std::vector<float> x(256, 1.0f);
           x[70] = bad;
           rows.set(tokens - 1, x.data());

@@ -41,7 +41,7 @@ PackedMatrix weights(const PackedFormat& format) {
 // A block that holds 127 is rounded to its own integers.
 PackedRows activations(const PackedFormat& format, int64_t width) {
   PackedRows x;
-  x.resize(PackedRows::kind_for(format), kTokens, kColumns, width);
+  x.resize(PackedRows::kind_of_weights(format), kTokens, kColumns, width);
   std::vector<float> values(kColumns);
   for (int64_t t = 0; t < kTokens; ++t) {
     for (int64_t c = 0; c < kColumns; ++c) values[static_cast<size_t>(c)] = c % kBlockColumns == t % 26 ? 127.0f : static_cast<float>(9 * small(c, t));
