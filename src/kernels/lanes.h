@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "kernels/power.h"
+
 #define DEEPSEEK_INLINE [[gnu::always_inline]] inline
 
 namespace deepseek::kernels {
@@ -98,37 +100,16 @@ DEEPSEEK_INLINE Floats largest_of_each(const Floats (&rows)[16]) {
   return fold_rows(rows, [](Floats a, Floats b) __attribute__((always_inline)) { return larger(a, b); });
 }
 
-/// Up to so many rows are faster folded one by one.
-constexpr int64_t kFewRows = 4;
-
-/// e^x for x <= 88 and NaN; 0 below -88. Relative error below 2^-13, 2^-18 and 2^-22 for degrees 3, 4 and 5, none at 0, and |x| 2^-26 more of the rounding
-/// of log2 e: e^x = 2^n 2^r, |r| <= 1/2, 2^r by the polynomial of the least largest error among those that are 1 at 0.
+/// e^x for x <= 88 and NaN; 0 where it is below 2^-126. Relative error as power.h has it, none at 0, and |x| 2^-26 more of the rounding of log2 e.
 template <int Degree>
 DEEPSEEK_INLINE Floats power_of_e(Floats x) {
   static_assert(Degree >= 3 && Degree <= 5);
-  constexpr float kPolynomials[3][6] = {{0.0550089329f, 0.242210969f, 0.693282902f, 1.0f},
-                                        {0.00958285294f, 0.0559064262f, 0.240240991f, 0.693124175f, 1.0f},
-                                        {0.00132647273f, 0.00967151299f, 0.0555073358f, 0.240222424f, 0.693147004f, 1.0f}};
-  constexpr float kRound = 12582912.0f + 127.0f;  // adding 1.5 * 2^23 rounds to the nearest integer; the lowest bits are then an exponent
-  const Floats log2_e = splat(1.44269504f);
-  x = larger(splat(-127.0f / 1.44269504f), x);
-  const Floats shifted = fused(x, log2_e, splat(kRound)), r = fused(x, log2_e, splat(kRound) - shifted);
-  Floats p = splat(kPolynomials[Degree - 3][0]);
+  x = larger(splat(-127.0f / kLog2E), x);
+  const Floats shifted = fused(x, splat(kLog2E), splat(kRoundToPower)), r = fused(x, splat(kLog2E), splat(kRoundToPower) - shifted);
+  Floats p = splat(kPowerOf2[Degree - 3][0]);
 #pragma GCC unroll 5
-  for (int i = 1; i <= Degree; ++i) p = fused(p, r, splat(kPolynomials[Degree - 3][i]));
+  for (int i = 1; i <= Degree; ++i) p = fused(p, r, splat(kPowerOf2[Degree - 3][i]));
   return p * (Floats)((Words)shifted << 23);
-}
-
-/// e^x for x <= 88, as fast_exp in simd.h; NaN stays NaN.
-DEEPSEEK_INLINE Floats exponential(Floats x) {
-  x = larger(splat(-87.0f), x);
-  const Floats shifted = x * 1.44269504f + 12582912.0f;  // adding 1.5 * 2^23 rounds to the nearest integer
-  const Floats n = shifted - 12582912.0f, r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-  constexpr float kTaylor[] = {8.33333333e-3f, 4.16666667e-2f, 1.66666667e-1f, 0.5f, 1.0f, 1.0f};
-  Floats p = splat(1.38888889e-3f);
-#pragma GCC unroll 6
-  for (const float next : kTaylor) p = p * r + next;
-  return p * (Floats)(((Words)shifted - 0x4B400000u + 127u) << 23);
 }
 
 /// Rounded to bf16, nearest even, in the high half of each lane; NaN stays NaN.

@@ -39,6 +39,7 @@ inline float fast_exp(float x) {
   const uint32_t scale = (std::bit_cast<uint32_t>(shifted) - 0x4B400000u + 127u) << 23;
   return p * std::bit_cast<float>(scale);
 }
+
 /// log x within 1e-7 (relative, or absolute below 1) for normal x > 0. log m = 2 atanh(s), s = (m - 1) / (m + 1), m in [sqrt(1/2), sqrt(2)).
 inline float fast_log(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x), above = bits - 0x3F3504F3u;  // sqrt(1/2)

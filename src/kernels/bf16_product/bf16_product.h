@@ -37,7 +37,8 @@ void multiply(const Bf16Product& product);
 /// Whether that is faster here than products of the same numbers widened to f32: as tiles of AMX are, or vectors. Always where DEEPSEEK_FORCE_KERNEL names
 /// a kernel.
 [[nodiscard]] bool bf16_products_pay();
-/// AMD's AVX-512 BF16 is; Intel's is half as fast as its f32 (measured on an Emerald Rapids: 170 against 300 Gop/s).
+/// The same for vectors: true of AMD's AVX-512 BF16; Intel's is half as fast as its f32 (measured on an Emerald Rapids: 170 against 300 Gop/s). A forced kernel
+/// makes both true on any processor.
 [[nodiscard]] bool bf16_vectors_pay();
 
 /// Rows of x, [rows][width] bf16, as b: into [width / 16][padded / 2][16][2], zeros behind the last row. width: a multiple of 16; padded, even: at least rows.

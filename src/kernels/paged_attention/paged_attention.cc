@@ -29,12 +29,12 @@ std::string without_avx512() {
 #if defined(__x86_64__)
 bool has_bf16() { return hardware::cpu().features.avx512_bf16; }
 
-bool wide() {
+bool widens_bf16() {
   static const bool is = !has_bf16() || !bf16_vectors_pay();
   return is;
 }
 void estimate_avx512(const uint16_t* const (&pages)[4], const uint16_t* estimators, int64_t count, int64_t width, float (*out)[16]) {
-  wide() ? estimate_avx512_wide(pages, estimators, count, width, out) : estimate_avx512_bf16(pages, estimators, count, width, out);
+  widens_bf16() ? estimate_avx512_wide(pages, estimators, count, width, out) : estimate_avx512_bf16(pages, estimators, count, width, out);
 }
 
 constexpr int64_t kRowsFrom = 13;  // the speculation of engine/ checks 12 tokens together at most
@@ -159,7 +159,7 @@ PagedAttention::Scratch& PagedAttention::scratch_of_thread(int64_t width, bool n
 
 #if defined(__x86_64__)
 void attend_avx512(const KeyTiles& keys, int64_t width, float softcap, QueryTile& tile) {
-  wide() ? attend_avx512_wide(keys, width, softcap, tile) : attend_avx512_bf16(keys, width, softcap, tile);
+  widens_bf16() ? attend_avx512_wide(keys, width, softcap, tile) : attend_avx512_bf16(keys, width, softcap, tile);
 }
 #endif
 

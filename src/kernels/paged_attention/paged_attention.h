@@ -51,7 +51,8 @@ struct KeyTiles {
 };
 
 /// Adds keys to the results of a tile of queries, of which each reads what lies between its first and last position. Implementations differ
-/// in rounding; amx gives what avx512 gives below rows_from, so that tokens which are guessed and checked together come out as they do one by one.
+/// in rounding; amx gives what avx512 gives below rows_from, so that tokens which are guessed and checked together come out as they do one by one
+/// (where all keys are read: chosen ones come in other blocks, which round otherwise).
 struct AttentionKernel {
   const char* name;  ///< "avx512", "avx2", "reference"
   std::string (*declines)();

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "kernels/paged_attention/implementations.h"
+#include "kernels/power.h"
 
 namespace deepseek::kernels {
 namespace {
@@ -19,16 +20,14 @@ __m256i pair_at(const uint16_t* at) {
   return _mm256_set1_epi32(two);
 }
 
-// power_of_e<4>() of lanes.h: e^x for x <= 88 and NaN, within 2^-18; 0 below -88.
+// power_of_e<4>() of lanes.h: e^x for x <= 88 and NaN, within 2^-18; 0 where it is below 2^-126.
 __m256 power_of_e(__m256 x) {
-  const __m256 log2_e = _mm256_set1_ps(1.44269504f), round = _mm256_set1_ps(12582912.0f + 127.0f);
-  x = _mm256_max_ps(_mm256_set1_ps(-127.0f / 1.44269504f), x);
+  const __m256 log2_e = _mm256_set1_ps(kLog2E), round = _mm256_set1_ps(kRoundToPower);
+  x = _mm256_max_ps(_mm256_set1_ps(-127.0f / kLog2E), x);
   const __m256 shifted = _mm256_fmadd_ps(x, log2_e, round), r = _mm256_fmadd_ps(x, log2_e, _mm256_sub_ps(round, shifted));
-  __m256 p = _mm256_set1_ps(0.00958285294f);
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.0559064262f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.240240991f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.693124175f));
-  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+  __m256 p = _mm256_set1_ps(kPowerOf2[1][0]);
+#pragma GCC unroll 4
+  for (int i = 1; i <= 4; ++i) p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(kPowerOf2[1][i]));
   return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
 }
 

@@ -67,6 +67,33 @@ TEST_P(EveryKernel, NeighboursDoNotChangeASequence) {
   for (size_t i = 0; i < alone.size(); ++i) EXPECT_EQ(alone[i], all[i]);
 }
 
+// As many as speculation guesses and checks: the text must not depend on whether it guesses.
+TEST_P(EveryKernel, TokensTogetherAreAsOneByOne) {
+  if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
+  constexpr int64_t kTogether = 12;
+  if (GetParam().rows_from > 0 && GetParam().rows_from <= kTogether) GTEST_SKIP() << "no kernel of the list takes so few as rows";
+  for (const int64_t group : {1, 3, 4}) {
+    for (const int64_t begin : {5, 44, 58, 107, 172}) {
+      for (const int64_t window : {0, 100}) {
+        for (const float softcap : {0.0f, 20.0f}) {
+          World world(group, 1, 48);
+          world.add(begin + kTogether);
+          const auto q = world.draw(kTogether * group * 48, 2.0f);
+          const PagedAttentionOptions options{group, 0.5f, softcap, window, {}};
+          const auto together = run(GetParam(), world, {{kTogether}, options, 1}, q);
+          for (int64_t t = 0; t < kTogether; ++t) {
+            world.sequences[0].length = begin + t + 1;
+            const auto alone = run(GetParam(), world, {{1}, options, 1}, {q.begin() + t * group * 48, q.begin() + (t + 1) * group * 48});
+            for (size_t i = 0; i < alone.size(); ++i) {
+              ASSERT_EQ(alone[i], together[static_cast<size_t>(t * group * 48) + i]) << "group " << group << ", from " << begin << ", window " << window << ", token " << t;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_P(EveryKernel, HugeScoresAndNan) {
   if (const std::string reason = GetParam().declines(); !reason.empty()) GTEST_SKIP() << reason;
   World world(1, 1, 16);

@@ -42,7 +42,7 @@ TEST_P(EveryKernel, AListOfTilesIsAttendedExactly) {
       for (auto& bits : readers) bits = static_cast<uint32_t>(random() & random());
       readers[2] = ~0u;  // no query reads nothing
       for (int64_t t = 0; t < count; ++t) {
-        tile.first[t] = t % 3;
+        tile.first[t] = t / 6;
         tile.last[t] = 5 * kKeyTile * 10 + t;  // inside the sixth tile, whose position is 800
         tile.best[t] = -std::numeric_limits<float>::infinity();
         tile.sum[t] = 0;

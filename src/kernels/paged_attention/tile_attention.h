@@ -12,12 +12,12 @@
 namespace deepseek::kernels {
 namespace {
 
-// Tiles 0 to 3 are sums, 4 rows of queries or of weights, 5 to 7 what these are multiplied with: `depth` of it.
+// Tiles 0 to 3 have rows of sums (3 also of weights), 4 of queries or weights; 5 and 6 have what these are multiplied with, `depth` of it.
 [[gnu::always_inline]] inline TileShapes shapes_of(int64_t queries, int64_t depth) {
   TileShapes shapes;
   for (int t = 0; t < 4; ++t) shapes.set(t, queries, 64);
   shapes.set(4, queries, 2 * depth);
-  for (int t = 5; t < 8; ++t) shapes.set(t, depth / 2, 64);
+  for (int t = 5; t < 7; ++t) shapes.set(t, depth / 2, 64);
   return shapes;
 }
 

@@ -9,6 +9,7 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr int kTiles = KeyTiles::kMost, kKeys = kTiles * static_cast<int>(kKeyTile), kMost = static_cast<int>(QueryTile::kMost);
+constexpr int64_t kFewRows = 4;  // queries that are faster folded one by one
 
 // Slots of each key tile that each query reads, [from, to), and what all of them read together.
 struct SeenSlots {
@@ -20,8 +21,9 @@ struct SeenSlots {
     all = tile.first[tile.count - 1] <= keys.positions[0] && tile.last[0] >= keys.positions[keys.count - 1] + kKeyTile - 1;
     for (int i = 0; i < keys.count; ++i) all = all && (keys.readers[i] & everyone) == everyone;
     for (int i = 0; i < kTiles; ++i) {
-      lowest[i] = all ? 0 : static_cast<int32_t>(kKeyTile);
-      highest[i] = all ? static_cast<int32_t>(kKeyTile) : 0;
+      const bool whole = all && i < keys.count;
+      lowest[i] = whole ? 0 : static_cast<int32_t>(kKeyTile);
+      highest[i] = whole ? static_cast<int32_t>(kKeyTile) : 0;
     }
     for (int i = 0; i < keys.count && !all; ++i) {
       for (int64_t t = 0; t < tile.count; ++t) {
@@ -41,7 +43,7 @@ struct SeenSlots {
 // cap * tanh(x / cap) = cap * (1 - 2 / (e^(2x / cap) + 1))
 DEEPSEEK_INLINE Floats capped(Floats x, float cap) {
   const Floats y = x * (2.0f / cap), limit = splat(40.0f);
-  return cap * (1.0f - 2.0f / (exponential(y > limit ? limit : y) + 1.0f));
+  return cap * (1.0f - 2.0f / (power_of_e<5>(y > limit ? limit : y) + 1.0f));
 }
 
 // What a query sees of a key tile: its scores, and -inf elsewhere.
@@ -65,7 +67,8 @@ DEEPSEEK_INLINE Floats weigh_row(const float* scores, int64_t stride, int tiles,
   const auto pair = [&](int i, bool two) __attribute__((always_inline)) {
     const Floats a = weight(i), b = two ? weight(i + 1) : splat(0.0f);
     put_weights(a, b, weights + i * kKeyTile);
-    total += a + b;
+    total += a;  // one by one, so that it does not matter with which other tile a tile is called
+    total += b;
   };
   pair(0, tiles > 1);
   if (tiles > 2) pair(2, tiles > 3);
@@ -103,7 +106,7 @@ DEEPSEEK_INLINE void weigh_scores(float* scores, const KeyTiles& keys, const See
       const float old = tile.best[t], best = largest(larger(splat(old), largest_of_row(row, kStride, keys.count)));
       keep[t] = old == best ? 1.0f : kept(splat(old), splat(best))[0];
       tile.best[t] = best;
-      tile.sum[t] = tile.sum[t] * keep[t] + sum(weigh_row(row, kStride, keys.count, finite_shift(splat(best)), weights[t]));
+      tile.sum[t] = __builtin_fmaf(tile.sum[t], keep[t], sum(weigh_row(row, kStride, keys.count, finite_shift(splat(best)), weights[t])));
     }
     return;
   }
@@ -119,7 +122,7 @@ DEEPSEEK_INLINE void weigh_scores(float* scores, const KeyTiles& keys, const See
   store(sums, sum_of_each(rows));
   for (int64_t t = 0; t < queries; ++t) {
     tile.best[t] = best[t];
-    tile.sum[t] = tile.sum[t] * keep[t] + sums[t];
+    tile.sum[t] = __builtin_fmaf(tile.sum[t], keep[t], sums[t]);  // said, so that both ways round alike
   }
 }
 

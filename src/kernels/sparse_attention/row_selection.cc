@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 
+#include "kernels/power.h"
 #include "kernels/simd.h"
 
 namespace deepseek::kernels {
@@ -47,26 +48,21 @@ inline float weight_of(float x, float shift, float scale) {
   return power < kSmallestPower ? 0.0f : e;
 }
 
-// e^x for x in [-87, 0]: 2^n 2^r, |r| <= 1/2, by the polynomial of the least largest relative error among those that are 1 at 0. That is below 2^-22
-// for weights in f32 (|x| 2^-26 more of the rounding of log2 e, |x| 2^-23 more without FMA), and below 2^-13 for those that are rounded to bf16 next.
+// e^x for x in [-87, 0] with the error of power.h: of degree 5 for weights in f32 (|x| 2^-26 more of the rounding of log2 e, |x| 2^-23 more without FMA),
+// of degree 3 for those that are rounded to bf16 next.
 template <typename T>
 inline float power(float x) {
-  const float shifted = x * 1.44269504f + (12582912.0f + 127.0f);  // adding 1.5 * 2^23 rounds to the nearest integer; the lowest bits are then an exponent
-  const float r = x * 1.44269504f - (shifted - (12582912.0f + 127.0f));
-  float p = 0.0550089329f;
-  if constexpr (sizeof(T) == 4) {
-    p = 0.00132647273f;
-    for (const float next : {0.00967151299f, 0.0555073358f, 0.240222424f, 0.693147004f}) p = p * r + next;
-  } else {
-    for (const float next : {0.242210969f, 0.693282902f}) p = p * r + next;
-  }
-  return (p * r + 1.0f) * std::bit_cast<float>(std::bit_cast<uint32_t>(shifted) << 23);
+  constexpr int kDegree = sizeof(T) == 4 ? 5 : 3;
+  const float shifted = x * kLog2E + kRoundToPower, r = x * kLog2E - (shifted - kRoundToPower);
+  float p = kPowerOf2[kDegree - 3][0];
+  for (int i = 1; i <= kDegree; ++i) p = p * r + kPowerOf2[kDegree - 3][i];
+  return p * std::bit_cast<float>(std::bit_cast<uint32_t>(shifted) << 23);
 }
 
 inline void put(float value, float* to) { *to = value; }
 inline void put(float value, uint16_t* to) { *to = static_cast<uint16_t>((std::bit_cast<uint32_t>(value) + 0x8000u) >> 16); }  // ties go up
 
-// The threshold leaves out what would need fast_exp's lower end; x <= shift spares the upper one. `to` may be x.
+// The threshold leaves out what lies below power()'s range; x <= shift spares the upper one. `to` may be x.
 template <bool kEqual, typename T>
 inline float kept_part(const float* x, T* to, int64_t n, float threshold, float shift, float scale) {
   float lanes[kLanes] = {};

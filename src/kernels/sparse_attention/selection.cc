@@ -53,8 +53,74 @@ struct Moments {
 };
 
 struct Held {
-  int64_t count;
-  float mass;
+  int64_t count = 0;
+  float mass = 0;
+};
+
+// The importances of an order from `low` on are enough for a budget, those from `high` on are not.
+class Bracket {
+ public:
+  Bracket(const float* x, int64_t n, int64_t least, int64_t most, float mass)
+      : x_(x), n_(n), least_(least), most_(most), mass_(mass), counts_(least == most), at_low_{n, counts_ ? 0.0f : mass_from(x, 0, n)} {
+    if (enough(at_high_)) low_ = high_;
+  }
+
+  // Ends where one is left between low and high, or equal ones. Every second guess from the third on is the middle, so that it does end.
+  void close() {
+    if (!open()) return;
+    const Moments moments(x_, n_);
+    double guess = first_guess(moments);
+    for (int step = 0; open(); ++step) {
+      const bool guesses = (step < 2 || step % 2 == 0) && std::isfinite(guess);
+      const int64_t middle = guesses ? std::llround(std::clamp(guess * 0x1p23, 0.0, 0x1p31)) : low_ + (high_ - low_) / 2;
+      const auto order = static_cast<int32_t>(std::clamp(middle, low_ + 1, high_ - 1));
+      const Held held{count_from(x_, order, n_), counts_ ? 0.0f : mass_from(x_, order, n_)};
+      const Aim before = aim();
+      (enough(held) ? low_ : high_) = order;
+      (enough(held) ? at_low_ : at_high_) = held;
+      guess = step == 0 ? order * 0x1p-23 + beyond(before, held, moments) : between();
+    }
+  }
+
+  [[nodiscard]] bool enough(const Held& held) const { return held.count >= most_ || (held.count >= least_ && !(held.mass < mass_)); }
+  [[nodiscard]] int64_t low() const { return low_; }
+  [[nodiscard]] int64_t high() const { return high_; }
+  [[nodiscard]] const Held& at_high() const { return at_high_; }
+  [[nodiscard]] int64_t left() const { return low_ < high_ ? at_low_.count - at_high_.count : 0; }
+
+ private:
+  // What is looked for: a number of them, or a mass; and what all of them have of it.
+  struct Aim {
+    bool count;
+    double goal, all;
+    [[nodiscard]] double of(const Held& held) const { return count ? static_cast<double>(held.count) : held.mass; }
+  };
+  [[nodiscard]] Aim aim() const {
+    if (counts_ || at_low_.mass < mass_) return {true, static_cast<double>(most_), static_cast<double>(n_)};
+    if (at_high_.mass >= mass_) return {true, static_cast<double>(least_), static_cast<double>(n_)};
+    return {false, mass_, at_low_.mass};
+  }
+  [[nodiscard]] bool open() const { return high_ - low_ > 1 && left() > 1; }
+  static double quantile(const Aim& a) { return normal_quantile(std::clamp(a.goal / a.all, 1e-6, 1 - 1e-6)); }
+  // Takes the logarithms for normal ones. Source: the mass of a log-normal above z is that of a normal above z - sigma.
+  [[nodiscard]] double first_guess(const Moments& m) const { return m.mean + (quantile(aim()) + (aim().count ? 0 : 0.6931472 * m.deviation)) * m.deviation; }
+  // From there to the goal and beyond it, so that it is enclosed.
+  static double beyond(const Aim& a, const Held& held, const Moments& m) {
+    const double z = quantile(a), density = a.all * 0.3989423 * std::exp(-0.5 * z * z) / m.deviation, over = a.of(held) - a.goal;
+    return (over + std::copysign(a.count ? 2 + std::sqrt(std::abs(over)) : 0.1 * std::abs(over), over)) / density;
+  }
+  [[nodiscard]] double between() const {
+    const Aim a = aim();
+    const double share = std::clamp((a.of(at_low_) - a.goal) / (a.of(at_low_) - a.of(at_high_)), 0.0, 1.0);
+    return (static_cast<double>(low_) + static_cast<double>(high_ - low_) * share) * 0x1p-23;
+  }
+
+  const float* x_;
+  int64_t n_, least_, most_;
+  float mass_;
+  bool counts_;  // the mass decides nothing
+  int64_t low_ = 0, high_ = kAboveAll;
+  Held at_low_, at_high_;
 };
 
 DEEPSEEK_VECTOR_CLONES float exponentials(float* x, float largest, int64_t n) {
@@ -137,33 +203,19 @@ TileBudget budget_of(const SelectionOptions& o, int64_t tiles, int64_t always, f
 std::span<const int32_t> TileSelection::choose(std::span<const float> importance, const TileBudget& budget) {
   const auto n = static_cast<int64_t>(importance.size()), most = std::clamp<int64_t>(budget.most, 0, n), least = std::clamp<int64_t>(budget.least, 0, most);
   if (chosen_.size() < importance.size()) chosen_.resize(std::bit_ceil(importance.size()));
-  const auto enough = [&](const Held& held) { return held.count >= most || (held.count >= least && !(held.mass < budget.mass)); };
-  // Between `low`, from where on they are enough, and `high`, where they are not; ends where one is left between them, or equal ones.
-  int64_t low = 0, high = kAboveAll;
-  const bool counts = least == most;  // or their sum decides, most often
   const float* x = importance.data();
-  Held at_low{n, counts ? 0.0f : mass_from(x, 0, n)}, at_high{};
-  if (enough(at_high)) low = high;
-  // The first two guesses take the logarithms for normal ones, of which z deviations above the mean begins what is asked for; the second aims beyond it,
-  // so that it is enclosed. Source: the mass of a log-normal above z is that of a normal above z - sigma.
-  const auto [mean, deviation] = Moments(x, low < high ? n : 0);
-  const double goal = counts ? static_cast<double>(most) : budget.mass, all = counts ? static_cast<double>(n) : at_low.mass;
-  const double sigma = counts ? 0 : 0.6931472 * deviation, normal = normal_quantile(std::clamp(goal / all, 1e-6, 1 - 1e-6));
-  const double density = all * 0.3989423 * std::exp(-0.5 * normal * normal) / deviation;
-  double guess = mean + (normal + sigma) * deviation;
-  for (int step = 0; high - low > 1 && at_low.count - at_high.count > 1; ++step) {
-    int64_t middle = low + (high - low) / 2;
-    if ((step < 2 || step % 2 == 0) && std::isfinite(guess)) middle = std::llround(std::clamp(guess * 0x1p23, 0.0, 0x1p31));
-    middle = std::clamp(middle, low + 1, high - 1);
-    const auto order = static_cast<int32_t>(middle);
-    const Held held{count_from(x, order, n), counts ? 0.0f : mass_from(x, order, n)};
-    const bool is_enough = enough(held);
-    (is_enough ? low : high) = middle;
-    (is_enough ? at_low : at_high) = held;
-    const auto measure = [&](const Held& h) { return counts ? static_cast<double>(h.count) : h.mass; };
-    const double over = measure(held) - goal, between = measure(at_low) - measure(at_high);
-    if (step == 0) guess = static_cast<double>(middle) * 0x1p-23 + (over + std::copysign(counts ? 2 + std::sqrt(std::abs(over)) : 0.1 * std::abs(over), over)) / density;
-    else guess = (static_cast<double>(low) + static_cast<double>(high - low) * std::clamp((measure(at_low) - goal) / between, 0.0, 1.0)) * 0x1p-23;
+  Bracket bracket(x, n, least, most, budget.mass);
+  bracket.close();
+  // One that is left between low and high is taken; of equal ones those before an index.
+  int64_t end = bracket.left() == 0 ? 0 : n;
+  if (bracket.left() > 1) {
+    Held held = bracket.at_high();
+    double mass = held.mass;
+    for (end = 0; end < n && !bracket.enough(held); ++end) {
+      if (order_of(x[end]) < bracket.low() || order_of(x[end]) >= bracket.high()) continue;
+      ++held.count;
+      held.mass = static_cast<float>(mass += x[end]);
+    }
   }
   size_t out = 0;
   const auto take = [&](int64_t from, int64_t to, int64_t least_order) {
@@ -172,19 +224,8 @@ std::span<const int32_t> TileSelection::choose(std::span<const float> importance
       out += order_of(x[i]) >= least_order ? 1 : 0;
     }
   };
-  // One that is left between them is taken; of equal ones those before an index.
-  int64_t end = n;
-  if (at_low.count - at_high.count > 1) {
-    double mass = at_high.mass;
-    for (end = 0; end < n && !enough({at_high.count, static_cast<float>(mass)}); ++end) {
-      const float value = x[end];
-      if (order_of(value) < low || order_of(value) >= high) continue;
-      ++at_high.count;
-      mass += value;
-    }
-  }
-  take(0, low < high ? end : 0, low);
-  take(low < high ? end : 0, n, high);
+  take(0, end, bracket.low());
+  take(end, n, bracket.high());
   return std::span(chosen_).first(out);
 }
 
