@@ -123,11 +123,8 @@ DEEPSEEK_INLINE Ints rounded_to_bf16(Floats a, Floats b) {
 #if defined(__AVX512BF16__)
   return (Ints)_mm512_cvtne2ps_pbh(b, a);
 #else
-  const auto low = __builtin_convertvector(rounded_to_bf16(a) >> 16, Halves), high = __builtin_convertvector(rounded_to_bf16(b) >> 16, Halves);
-  Ints both;
-  __builtin_memcpy(&both, &low, sizeof(low));
-  __builtin_memcpy((char*)&both + sizeof(low), &high, sizeof(high));
-  return both;
+  const Halves both[] = {__builtin_convertvector(rounded_to_bf16(a) >> 16, Halves), __builtin_convertvector(rounded_to_bf16(b) >> 16, Halves)};
+  return load<Ints>(both);
 #endif
 }
 

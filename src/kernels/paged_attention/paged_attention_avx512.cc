@@ -4,6 +4,7 @@
 
 #include "kernels/paged_attention/implementations.h"
 #include "kernels/paged_attention/tile_softmax.h"
+#include "kernels/with_count.h"
 
 namespace deepseek::kernels {
 namespace {
@@ -103,16 +104,10 @@ void weigh(const KeyTiles& keys, const typename Pairs::Half (*p)[kKeys], int64_t
 // body.operator()<n>(begin) for blocks of n queries, as even as they can be.
 template <int Most, typename Body>
 void in_blocks(int64_t queries, const Body& body) {
-  const auto size = [&]<int N>(const auto& self, int64_t n, int64_t begin) -> void {
-    if constexpr (N > 1) {
-      if (n < N) return self.template operator()<N - 1>(self, n, begin);
-    }
-    body.template operator()<N>(begin);
-  };
   const int64_t blocks = (queries + Most - 1) / Most;
   for (int64_t i = 0, begin = 0; i < blocks; ++i) {
     const int64_t end = queries * (i + 1) / blocks;
-    size.template operator()<Most>(size, end - begin, begin);
+    with_count<Most>(end - begin, [&]<int Queries>() { body.template operator()<Queries>(begin); });
     begin = end;
   }
 }
@@ -198,12 +193,7 @@ void estimate(const uint16_t* const (&pages)[4], const uint16_t* estimators, int
 
 template <typename Pairs>
 void estimate_count(const uint16_t* const (&pages)[4], const uint16_t* estimators, int64_t count, int64_t width, float (*out)[16]) {
-  switch (count) {
-    case 1: return estimate<Pairs, 1>(pages, estimators, width, out);
-    case 2: return estimate<Pairs, 2>(pages, estimators, width, out);
-    case 3: return estimate<Pairs, 3>(pages, estimators, width, out);
-    default: return estimate<Pairs, 4>(pages, estimators, width, out);
-  }
+  with_count<AttentionKernel::kEstimators>(count, [&]<int Count>() { estimate<Pairs, Count>(pages, estimators, width, out); });
 }
 
 }  // namespace

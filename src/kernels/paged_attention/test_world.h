@@ -17,11 +17,7 @@ inline std::string never() { return ""; }
 inline const AttentionKernel kEmulated{"emulated_amx", never, attend_emulated, estimate_portable, 1};
 
 #if defined(__x86_64__)
-inline std::string without_avx512() {
-  const auto& f = hardware::cpu().features;
-  return f.avx512f && f.avx512bw && f.avx512vl ? "" : "the processor has no AVX-512";
-}
-inline std::string without_avx512_bf16() { return hardware::cpu().features.avx512_bf16 ? without_avx512() : "the processor has no AVX-512 BF16"; }
+inline std::string without_avx512_bf16() { return hardware::cpu().features.avx512_bf16 ? "" : "the processor has no AVX-512 BF16"; }
 #endif
 
 // Those of the list, that of AMX on emulated tiles for any number of queries, and both forms of AVX-512, of which the list has the faster.
@@ -29,7 +25,9 @@ inline std::vector<AttentionKernel> tested_kernels() {
   std::vector<AttentionKernel> all(attention_kernels().begin(), attention_kernels().end());
   all.push_back(kEmulated);
 #if defined(__x86_64__)
-  all.push_back({"avx512_wide", without_avx512, attend_avx512_wide, estimate_avx512_wide});
+  const auto avx512 = std::find_if(all.begin(), all.end(), [](const auto& kernel) { return kernel.name == std::string("avx512"); });
+  const auto declines = avx512->declines;
+  all.push_back({"avx512_wide", declines, attend_avx512_wide, estimate_avx512_wide});
   all.push_back({"avx512_bf16", without_avx512_bf16, attend_avx512_bf16, estimate_avx512_bf16});
 #endif
   return all;

@@ -104,7 +104,7 @@ DEEPSEEK_INLINE void weigh_scores(float* scores, const KeyTiles& keys, const See
     for (int64_t t = 0; t < queries; ++t) {
       const float* row = scores + t * 16;
       const float old = tile.best[t], best = largest(larger(splat(old), largest_of_row(row, kStride, keys.count)));
-      keep[t] = old == best ? 1.0f : kept(splat(old), splat(best))[0];
+      keep[t] = kept(splat(old), splat(best))[0];
       tile.best[t] = best;
       tile.sum[t] = __builtin_fmaf(tile.sum[t], keep[t], sum(weigh_row(row, kStride, keys.count, finite_shift(splat(best)), weights[t])));
     }

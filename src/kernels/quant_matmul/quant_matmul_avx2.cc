@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "kernels/quant_matmul/implementations.h"
+#include "kernels/with_count.h"
 
 namespace deepseek::kernels {
 namespace {
@@ -255,15 +256,6 @@ void single(const uint8_t* w, int64_t columns, const uint8_t* a, int64_t width, 
       for (int r = 0; r < 2; ++r) total[t][r] = _mm256_fmadd_ps(weights[r], activations, total[t][r]);
     }
   }
-}
-
-// Calls body.operator()<n>() for 1 <= n <= Most.
-template <int Most, typename Body>
-void with_count(int64_t n, const Body& body) {
-  if constexpr (Most > 1) {
-    if (n < Most) return with_count<Most - 1>(n, body);
-  }
-  body.template operator()<Most>();
 }
 
 // Calls body(group, lane, count, first token) for runs of at most `most` tokens inside the groups of x.

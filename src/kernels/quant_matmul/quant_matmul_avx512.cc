@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "kernels/quant_matmul/implementations.h"
+#include "kernels/with_count.h"
 
 namespace deepseek::kernels {
 namespace {
@@ -208,15 +209,6 @@ void widened(const uint8_t* w, int64_t columns, const PackedRows& x, int64_t gro
     for (int t = 0; t < Tokens; ++t) total[t] = _mm512_fmadd_ps(second, _mm512_set1_ps(b[t]), _mm512_fmadd_ps(first, _mm512_set1_ps(a[t]), total[t]));
   }
   store<Tokens>(total, out, stride, rows);
-}
-
-// Calls body.operator()<n>() for 1 <= n <= Most.
-template <int Most, typename Body>
-void with_count(int64_t n, const Body& body) {
-  if constexpr (Most > 1) {
-    if (n < Most) return with_count<Most - 1>(n, body);
-  }
-  body.template operator()<Most>();
 }
 
 template <typename Source>

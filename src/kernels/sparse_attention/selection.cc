@@ -76,8 +76,9 @@ class Bracket {
       const auto order = static_cast<int32_t>(std::clamp(middle, low_ + 1, high_ - 1));
       const Held held{count_from(x_, order, n_), counts_ ? 0.0f : mass_from(x_, order, n_)};
       const Aim before = aim();
-      (enough(held) ? low_ : high_) = order;
-      (enough(held) ? at_low_ : at_high_) = held;
+      const bool is_enough = enough(held);
+      (is_enough ? low_ : high_) = order;
+      (is_enough ? at_low_ : at_high_) = held;
       guess = step == 0 ? order * 0x1p-23 + beyond(before, held, moments) : between();
     }
   }
@@ -103,7 +104,10 @@ class Bracket {
   [[nodiscard]] bool open() const { return high_ - low_ > 1 && left() > 1; }
   static double quantile(const Aim& a) { return normal_quantile(std::clamp(a.goal / a.all, 1e-6, 1 - 1e-6)); }
   // Takes the logarithms for normal ones. Source: the mass of a log-normal above z is that of a normal above z - sigma.
-  [[nodiscard]] double first_guess(const Moments& m) const { return m.mean + (quantile(aim()) + (aim().count ? 0 : 0.6931472 * m.deviation)) * m.deviation; }
+  [[nodiscard]] double first_guess(const Moments& m) const {
+    const Aim a = aim();
+    return m.mean + (quantile(a) + (a.count ? 0 : 0.6931472 * m.deviation)) * m.deviation;
+  }
   // From there to the goal and beyond it, so that it is enclosed.
   static double beyond(const Aim& a, const Held& held, const Moments& m) {
     const double z = quantile(a), density = a.all * 0.3989423 * std::exp(-0.5 * z * z) / m.deviation, over = a.of(held) - a.goal;
