@@ -38,8 +38,10 @@ void multiply(const Bf16Product& product);
 /// a kernel.
 [[nodiscard]] bool bf16_products_pay();
 /// The same for vectors: true of AMD's AVX-512 BF16; Intel's is half as fast as its f32 (measured on an Emerald Rapids: 170 against 300 Gop/s). A forced kernel
-/// makes both true on any processor.
+/// makes all of them true on any processor.
 [[nodiscard]] bool bf16_vectors_pay();
+/// The same for tiles: true of AMX.
+[[nodiscard]] bool bf16_tiles_pay();
 
 /// Rows of x, [rows][width] bf16, as b: into [width / 16][padded / 2][16][2], zeros behind the last row. width: a multiple of 16; padded, even: at least rows.
 void pair_rows(const uint16_t* x, int64_t rows, int64_t width, int64_t padded, uint16_t* to);

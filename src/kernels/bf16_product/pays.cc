@@ -6,11 +6,20 @@
 
 namespace deepseek::kernels {
 
+namespace {
+bool forced() { return std::getenv("DEEPSEEK_FORCE_KERNEL") != nullptr; }
+}  // namespace
+
 bool bf16_vectors_pay() {
-  static const bool pay = std::getenv("DEEPSEEK_FORCE_KERNEL") != nullptr || (hardware::cpu().features.avx512_bf16 && hardware::cpu().vendor == "AuthenticAMD");
+  static const bool pay = forced() || (hardware::cpu().features.avx512_bf16 && hardware::cpu().vendor == "AuthenticAMD");
   return pay;
 }
 
-bool bf16_products_pay() { return bf16_vectors_pay() || hardware::cpu().features.amx_bf16; }
+bool bf16_tiles_pay() {
+  static const bool pay = forced() || hardware::cpu().features.amx_bf16;
+  return pay;
+}
+
+bool bf16_products_pay() { return bf16_vectors_pay() || bf16_tiles_pay(); }
 
 }  // namespace deepseek::kernels

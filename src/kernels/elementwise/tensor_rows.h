@@ -3,6 +3,7 @@
 
 #include <ATen/Config.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -30,6 +31,9 @@ template <typename T>
 T* data_of(const at::Tensor& x) {
   return static_cast<T*>(x.data_ptr());
 }
+
+/// `count` f32 or bf16 numbers, not set, in memory of 64-byte alignment: a vector of 512 bits that crosses two lines of a cache is two reads.
+inline at::Tensor aligned_numbers(int64_t count, at::ScalarType type) { return at::empty({count}, type); }
 
 /// Rows [first, first + count) of x [..., dim], contiguous, in f32 with `width` columns, zeros behind dim.
 inline void load_rows(const at::Tensor& x, int64_t first, int64_t count, int64_t width, float* to) {

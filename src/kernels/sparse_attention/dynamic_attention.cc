@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "kernels/bf16_product/bf16_product.h"
 #include "kernels/elementwise/tensor_rows.h"
 #include "kernels/sparse_attention/block_product.h"
 #include "kernels/sparse_attention/head_rows.h"
+#include "kernels/sparse_attention/key_lists.h"
 #include "kernels/sparse_attention/key_panels.h"
 #include "kernels/sparse_attention/operators.h"
 #include "kernels/sparse_attention/row_selection.h"
@@ -89,87 +91,117 @@ KeptScores choose(const float* x, int64_t n, const RowFacts& facts, const Dynami
   if (o.value >= 1) return {facts.smallest, n};
   weights.resize(static_cast<size_t>(n));
   const float total = exponentials(x, facts.largest, scale, weights.data(), n);
-  return scores_of_mass(x, weights.data(), n, std::min(o.least, n), static_cast<float>(o.value) * total, facts);
+  return scores_of_mass(x, weights.data(), n, std::min(o.least, n), static_cast<float>(o.value) * total, facts, scale);
+}
+
+// How the values of kept keys are summed: those of a list, or of all keys with weights of 0 by f32 or bf16 products.
+enum class Sums { kListed, kF32, kBf16 };
+
+// By what was measured on a Zen 4: a listed key takes 1.3 to 1.9 ns a thread and row of 64 floats, one of all 1.2 in f32 and 0.6 in bf16; tiles by the limits of
+// AMX. A mass is taken for a quarter of the keys. Only shapes decide, so that no row depends on another.
+Sums sums_that_pay(const Shape& s, const DynamicAttentionOptions& o, bool bf16) {
+  using Mode = DynamicAttentionOptions::Mode;
+  const double share = o.mode == Mode::kRatio ? o.value : o.mode == Mode::kTopK ? o.value / static_cast<double>(s.keys) : o.value < 1 ? 0.25 : 1.0;
+  if (share <= (!bf16 ? 0.6 : bf16_tiles_pay() ? 0.1 : 0.3)) return Sums::kListed;
+  return bf16 ? Sums::kBf16 : Sums::kF32;
 }
 
 class Forward {
  public:
   Forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const DynamicAttentionOptions& o, DynamicAttentionResult& result)
-      : q_(q), s_(q, k), o_(o), scale_(static_cast<float>(scale_of(o.scale, s_.dim))), keys_(k), bf16_(keys_.bf16()), result_(result) {
-    if (bf16_) value_pairs_ = pairs_of(v, s_);
-    else values_ = plain_copy(v, s_);
+      : q_(q), s_(q, k), o_(o), scale_(static_cast<float>(scale_of(o.scale, s_.dim))), keys_(k), sums_(sums_that_pay(s_, o, keys_.bf16())), result_(result) {
+    if (sums_ == Sums::kListed) listed_.emplace(v, s_.width);
+    else if (sums_ == Sums::kF32) values_ = plain_copy(v, s_);
+    else value_pairs_ = pairs_of(v, s_);
   }
 
   void run() {
     const int64_t blocks = s_.blocks();
     at::parallel_for(0, s_.batch * s_.heads * blocks, 1, [&](int64_t from, int64_t to) {
-      Buffers x;
-      x.scores.resize(static_cast<size_t>(kQueries * s_.padded_keys()));
-      x.out.resize(static_cast<size_t>(kQueries * s_.width));
-      if (bf16_) x.rounded.resize(static_cast<size_t>(kQueries * s_.weight_row()));
+      const at::Tensor scores = aligned_numbers(kQueries * s_.padded_keys(), at::kFloat), out = aligned_numbers(kQueries * s_.width, at::kFloat);
+      Buffers x{.scores = data_of<float>(scores), .out = data_of<float>(out), .lists = KeyLists(sums_ == Sums::kListed ? kQueries : 0, s_.keys)};
+      if (sums_ == Sums::kBf16) x.rounded.resize(static_cast<size_t>(kQueries * s_.weight_row()));
       for (int64_t t = from; t < to; ++t) one({s_, o_, t / blocks, from_both_ends(t % blocks, blocks)}, x);
     });
   }
 
  private:
   struct Buffers {
-    ScoreRows q;
-    std::vector<float> scores, out, mass;
-    std::vector<uint16_t> rounded;  // weights of bf16 values, [rows][weight_row]
+    float *scores, *out;
+    KeyLists lists;
+    ScoreRows q = {};
+    std::vector<float> mass = {};
+    std::vector<uint16_t> rounded = {};  // weights of bf16 values, [rows][weight_row]
   };
 
   void one(const Tile& tile, Buffers& x) {
     const int64_t kv = tile.head / s_.group(), at = tile.head * s_.queries + tile.first;
     keys_.load(q_, at, tile.rows, x.q);
-    scores(x.q, keys_, kv, tile, x.scores.data());
+    scores(x.q, keys_, kv, tile, x.scores);
     float factor[kQueries];
     for (int64_t r = 0; r < tile.rows; ++r) factor[r] = row(r, tile, at + r, x);
-    if (bf16_) {
-      multiply(Bf16Product{.a = x.rounded.data(), .a_row = s_.weight_row(), .b = value_pairs_.data() + kv * s_.pair_rows() * s_.width, .b_block = s_.pair_rows() * 16,
-                           .c = x.out.data(), .c_row = s_.width, .rows = tile.rows, .depth = round_up(tile.visible, kPairDepth), .columns = s_.width});
+    if (sums_ == Sums::kListed) {
+      x.lists.multiply(x.scores, s_.padded_keys(), tile.rows, tile.visible, *listed_, kv, x.out);
+    } else if (sums_ == Sums::kF32) {
+      weighted(x.scores, values_.data() + kv * s_.keys * s_.width, s_, tile, x.out);
     } else {
-      weighted(x.scores.data(), values_.data() + kv * s_.keys * s_.width, s_, tile, x.out.data());
+      multiply(Bf16Product{.a = x.rounded.data(), .a_row = s_.weight_row(), .b = value_pairs_.data() + kv * s_.pair_rows() * s_.width, .b_block = s_.pair_rows() * 16,
+                           .c = x.out, .c_row = s_.width, .rows = tile.rows, .depth = round_up(tile.visible, kPairDepth), .columns = s_.width});
     }
     for (int64_t r = 0; r < tile.rows; ++r) {
-      for (int64_t d = 0; d < s_.width; ++d) x.out[static_cast<size_t>(r * s_.width + d)] = factor[r] == 0 ? 0 : x.out[static_cast<size_t>(r * s_.width + d)] * factor[r];
+      for (int64_t d = 0; d < s_.width; ++d) x.out[r * s_.width + d] = factor[r] == 0 ? 0 : x.out[r * s_.width + d] * factor[r];
     }
-    store_rows(x.out.data(), s_.width, at, tile.rows, result_.out);
+    store_rows(x.out, s_.width, at, tile.rows, result_.out);
   }
 
   // Scores of row r become weights; returns what the weighted values are to be multiplied with.
   float row(int64_t r, const Tile& tile, int64_t index, Buffers& buffers) {
-    float* x = buffers.scores.data() + r * s_.padded_keys();
-    uint16_t* rounded = bf16_ ? buffers.rounded.data() + r * s_.weight_row() : nullptr;
+    float* x = buffers.scores + r * s_.padded_keys();
     const int64_t n = tile.seen_by(r, o_.causal);
     const RowFacts facts = facts_of(x, n);
     KeptScores kept;
     float lse = std::numeric_limits<float>::quiet_NaN(), factor = lse;
-    int64_t weights = 0;
     if (facts.has_nan || facts.largest == std::numeric_limits<float>::infinity()) {
+      clear(r, 0, tile, buffers);
     } else if (facts.largest == -std::numeric_limits<float>::infinity()) {
+      clear(r, 0, tile, buffers);
       lse = facts.largest;
       factor = 0;
     } else {
       kept = choose(x, n, facts, o_, scale_, buffers.mass);
-      const float sum = bf16_ ? kept_exponentials(x, rounded, n, kept, facts.largest, scale_) : kept_exponentials(x, n, kept, facts.largest, scale_);
-      weights = n;
+      const float sum = weigh(r, n, tile, kept, facts.largest, buffers);
       lse = facts.largest * scale_ + std::log(sum);
       factor = 1 / sum;
     }
-    if (bf16_) std::fill(rounded + weights, rounded + round_up(tile.visible, kPairDepth), uint16_t{0});
-    else std::fill(x + weights, x + tile.columns, 0.0f);
     data_of<float>(result_.rows.log_sum_exp)[index] = lse;
     data_of<float>(result_.rows.threshold)[index] = kept.threshold;
     data_of<int32_t>(result_.rows.equal_before)[index] = static_cast<int32_t>(kept.equal_before);
     return factor;
   }
 
+  float weigh(int64_t r, int64_t n, const Tile& tile, const KeptScores& kept, float largest, Buffers& buffers) const {
+    float* x = buffers.scores + r * s_.padded_keys();
+    if (sums_ == Sums::kListed) return buffers.lists.pack(r, x, n, kept, largest, scale_);
+    clear(r, n, tile, buffers);
+    return sums_ == Sums::kF32 ? kept_exponentials(x, n, kept, largest, scale_) : kept_exponentials(x, rounded(r, buffers), n, kept, largest, scale_);
+  }
+
+  // No weights from key `from` on.
+  void clear(int64_t r, int64_t from, const Tile& tile, Buffers& buffers) const {
+    if (sums_ == Sums::kListed) buffers.lists.clear(r);
+    else if (sums_ == Sums::kF32) std::fill(buffers.scores + r * s_.padded_keys() + from, buffers.scores + r * s_.padded_keys() + tile.columns, 0.0f);
+    else std::fill(rounded(r, buffers) + from, rounded(r, buffers) + round_up(tile.visible, kPairDepth), uint16_t{0});
+  }
+
+  uint16_t* rounded(int64_t r, Buffers& buffers) const { return buffers.rounded.data() + r * s_.weight_row(); }
+
   const at::Tensor& q_;
   Shape s_;
   const DynamicAttentionOptions& o_;
   float scale_;
   KeyPanels keys_;
-  bool bf16_;
+  Sums sums_;
+  std::optional<ListedRows> listed_;  // the values, as sums_ needs them
   std::vector<float> values_;
   std::vector<uint16_t> value_pairs_;
   DynamicAttentionResult& result_;

@@ -37,7 +37,7 @@ KeptScores choose(float* x, int64_t n, const IndexerOptions& o, std::vector<floa
   const int64_t most = std::min(o.most, n);
   weights.resize(static_cast<size_t>(n));
   const float total = exponentials(x, facts.largest, 1, weights.data(), n);
-  const KeptScores kept = o.value < 1 ? scores_of_mass(x, weights.data(), n, std::min(o.least, most), static_cast<float>(o.value) * total, facts)
+  const KeptScores kept = o.value < 1 ? scores_of_mass(x, weights.data(), n, std::min(o.least, most), static_cast<float>(o.value) * total, facts, 1)
                                       : KeptScores{facts.smallest, n};
   int64_t count = 0;
   for (int64_t i = 0; i < n; ++i) count += x[i] > kept.threshold || (x[i] == kept.threshold && i < kept.equal_before) ? 1 : 0;

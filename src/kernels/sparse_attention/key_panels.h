@@ -36,8 +36,8 @@ class KeyPanels {
  private:
   bool bf16_;
   int64_t dim_, width_, panels_;
-  std::vector<float> f32_;       // [heads][panels][width][kPanel]
-  std::vector<uint16_t> pairs_;  // [heads][panels * kPanel / 16][width / 2][16][2]
+  at::Tensor f32_;    // [heads][panels][width][kPanel]
+  at::Tensor pairs_;  // [heads][panels * kPanel / 16][width / 2][16][2]
 };
 
 }  // namespace deepseek::kernels

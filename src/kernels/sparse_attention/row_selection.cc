@@ -1,6 +1,11 @@
 #include "kernels/sparse_attention/row_selection.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 
@@ -25,28 +30,23 @@ DEEPSEEK_VECTOR_CLONES int64_t count_from(const float* x, float threshold, int64
 }
 
 DEEPSEEK_VECTOR_CLONES float mass_from(const float* x, const float* weights, float threshold, int64_t n) {
-  float lanes[kLanes] = {};
+  float lanes[64] = {}, sum = 0;
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) {
+  for (; i + 64 <= n; i += 64) {
+    for (int64_t j = 0; j < 64; ++j) {
       const float weight = weights[i + j];  // read apart: of a load under the condition GCC 12 makes wrong sums for AVX2
       lanes[j] += x[i + j] >= threshold ? weight : 0.0f;
     }
   }
-  float sum = 0;
   for (; i < n; ++i) sum += x[i] >= threshold ? weights[i] : 0.0f;
-  for (const float lane : lanes) sum += lane;
-  return sum;
+  for (int64_t width = 32; width > 0; width /= 2) {
+    for (int64_t j = 0; j < width; ++j) lanes[j] += lanes[j + width];
+  }
+  return sum + lanes[0];
 }
 
 // Below e^-87 fast_exp would stay above 0.
 constexpr float kSmallestPower = -87.0f;
-
-inline float weight_of(float x, float shift, float scale) {
-  const float power = (x - shift) * scale;
-  const float e = fast_exp(power);
-  return power < kSmallestPower ? 0.0f : e;
-}
 
 // e^x for x in [-87, 0] with the error of power.h: of degree 5 for weights in f32 (|x| 2^-26 more of the rounding of log2 e, |x| 2^-23 more without FMA),
 // of degree 3 for those that are rounded to bf16 next.
@@ -130,6 +130,7 @@ struct Bracket {
   float low, high;
   int64_t low_count, high_count;
 
+  [[nodiscard]] int64_t left() const { return low_count - high_count; }
   [[nodiscard]] bool closed() const { return order_of(high) - order_of(low) <= 1; }
   // `guess` where it lies inside; else the middle, by value at first and later by bits, which ends in at most 32 steps.
   [[nodiscard]] float inside(double guess, int step) const {
@@ -154,7 +155,77 @@ int64_t end_of_equal(const float* x, int64_t n, float value, int64_t wanted) {
   return i;
 }
 
+int64_t pack_anywhere(float* x, int64_t n, const KeptScores& kept, uint8_t* keys, int32_t* ends) {
+  int64_t count = 0;
+  for (int64_t from = 0; from < n; from += kListBlock) {
+    const int64_t to = std::min(n, from + kListBlock);
+    for (int64_t i = from; i < to; ++i) {
+      const float value = x[i];
+      x[count] = value;
+      keys[count] = static_cast<uint8_t>(i - from);
+      count += value > kept.threshold || (value == kept.threshold && i < kept.equal_before) ? 1 : 0;
+    }
+    ends[from / kListBlock] = static_cast<int32_t>(count);
+  }
+  return count;
+}
+bool always() { return true; }
+
+#if defined(__x86_64__)
+bool has_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
+
+[[gnu::target("arch=x86-64-v4")]] int64_t pack_avx512(float* x, int64_t n, const KeptScores& kept, uint8_t* keys, int32_t* ends) {
+  const __m512 threshold = _mm512_set1_ps(kept.threshold);
+  const __m512i first = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const bool one_rule = kept.equal_before >= n;
+  int64_t count = 0;
+  for (int64_t from = 0; from < n; from += kListBlock) {
+    const int64_t to = std::min(n, from + kListBlock);
+    for (int64_t i = from; i < to; i += 16) {
+      __m512 values;
+      __mmask16 lanes;
+      if (one_rule && i + 16 <= to) {
+        values = _mm512_loadu_ps(x + i);
+        lanes = _mm512_cmp_ps_mask(values, threshold, _CMP_GE_OQ);
+      } else {
+        const auto until = [&](int64_t end) { return static_cast<__mmask16>((1u << std::clamp<int64_t>(end - i, 0, 16)) - 1); };
+        values = _mm512_maskz_loadu_ps(until(to), x + i);
+        lanes = static_cast<__mmask16>(_mm512_mask_cmp_ps_mask(until(to), values, threshold, _CMP_GT_OQ) |
+                                       _mm512_mask_cmp_ps_mask(until(std::min(to, kept.equal_before)), values, threshold, _CMP_EQ_OQ));
+      }
+      _mm512_storeu_ps(x + count, _mm512_maskz_compress_ps(lanes, values));  // up to where was read
+      const __m512i places = _mm512_maskz_compress_epi32(lanes, _mm512_add_epi32(first, _mm512_set1_epi32(static_cast<int>(i - from))));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(keys + count), _mm512_maskz_cvtepi32_epi8(0xFFFF, places));
+      count += __builtin_popcount(lanes);
+    }
+    ends[from / kListBlock] = static_cast<int32_t>(count);
+  }
+  return count;
+}
+#endif
+
+constexpr std::array kPackKernels{
+#if defined(__x86_64__)
+    PackKernel{"avx512", has_avx512, pack_avx512},
+#endif
+    PackKernel{"anywhere", always, pack_anywhere},
+};
+
 }  // namespace
+
+std::span<const PackKernel> pack_kernels() { return kPackKernels; }
+
+int64_t pack_kept(float* x, int64_t n, const KeptScores& kept, uint8_t* keys, int32_t* ends) {
+  static const auto* chosen = std::find_if(kPackKernels.begin(), kPackKernels.end(), [](const PackKernel& kernel) { return kernel.runs(); });
+  return chosen->pack(x, n, kept, keys, ends);
+}
+
+PackedRow packed_exponentials(float* x, int64_t n, const KeptScores& kept, float shift, float scale, uint8_t* keys, int32_t* ends) {
+  const KeptParts parts(n, kept, shift, scale);
+  const int64_t count = pack_kept(x, n, {parts.threshold, parts.equal}, keys, ends), padded = (count + kLanes - 1) / kLanes * kLanes;
+  std::fill(x + count, x + padded, -kInfinity);
+  return {count, kept_up_to(x, x, padded, parts.threshold, shift, scale)};
+}
 
 double normal_quantile(double p) {
   const double t = std::sqrt(-2 * std::log(std::min(p, 1 - p)));
@@ -218,21 +289,27 @@ KeptScores largest_scores(const float* x, int64_t n, int64_t count, const RowFac
   return {bracket.low, end_of_equal(x, n, bracket.low, count - bracket.high_count)};
 }
 
-KeptScores scores_of_mass(const float* x, const float* weights, int64_t n, int64_t least, float mass, const RowFacts& facts) {
+KeptScores scores_of_mass(const float* x, const float* weights, int64_t n, int64_t least, float mass, const RowFacts& facts, float scale) {
   Bracket bracket = whole(facts, n);
   float low_mass = mass_from(x, weights, facts.smallest, n), high_mass = 0;
-  for (int step = 0; bracket.low_count - bracket.high_count > 1 && !bracket.closed(); ++step) {
-    const double share = (static_cast<double>(low_mass) - mass) / (static_cast<double>(low_mass) - high_mass);
-    const double guess = step % 2 == 1 ? bracket.low + (static_cast<double>(bracket.high) - bracket.low) * share : static_cast<double>(kInfinity);
+  // The first two guesses take the scores for normal ones, so that their weights above t have the mass of scores above t - scale deviation^2; the second
+  // aims beyond the goal.
+  const double z = normal_quantile(std::clamp(static_cast<double>(mass) / low_mass, 1e-6, 1 - 1e-6));
+  const double density = static_cast<double>(low_mass) * 0.3989423 * std::exp(-0.5 * z * z) / facts.deviation;
+  double guess = facts.mean + (z + static_cast<double>(scale) * facts.deviation) * facts.deviation;
+  for (int step = 0; bracket.left() > 1 && !bracket.closed(); ++step) {
     const float t = bracket.inside(guess, step);
     const int64_t found = count_from(x, t, n);
     const float held = mass_from(x, weights, t, n);
     const bool enough = found >= least && held >= mass;
     bracket.move(enough, t, found);
     (enough ? low_mass : high_mass) = held;
+    const double over = static_cast<double>(held) - mass, share = (static_cast<double>(low_mass) - mass) / (static_cast<double>(low_mass) - high_mass);
+    if (step == 0) guess = t + (over + std::copysign(0.3 * std::abs(over), over)) / density;
+    else guess = step > 3 && step % 2 == 0 ? kInfinity : bracket.low + (static_cast<double>(bracket.high) - bracket.low) * share;
   }
-  if (bracket.low_count - bracket.high_count <= 1) return {bracket.low, n};
-  int64_t wanted = std::max<int64_t>(least - bracket.high_count, 0), end = 0;
+  if (bracket.left() <= 1) return {bracket.low, n};
+  int64_t wanted = std::max<int64_t>(least - bracket.high_count, 0), end = 0;  // all of those left are equal
   for (; end < n; ++end) {
     if (wanted <= 0 && high_mass >= mass) break;
     if (x[end] != bracket.low) continue;
@@ -242,18 +319,9 @@ KeptScores scores_of_mass(const float* x, const float* weights, int64_t n, int64
   return {bracket.low, end};
 }
 
-DEEPSEEK_VECTOR_CLONES float exponentials(const float* x, float shift, float scale, float* out, int64_t n) {
-  float lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    float weights[kLanes];
-    for (int64_t j = 0; j < kLanes; ++j) weights[j] = weight_of(x[i + j], shift, scale);
-    for (int64_t j = 0; j < kLanes; ++j) lanes[j] += out[i + j] = weights[j];
-  }
-  float sum = 0;
-  for (; i < n; ++i) sum += out[i] = weight_of(x[i], shift, scale);
-  for (const float lane : lanes) sum += lane;
-  return sum;
+float exponentials(const float* x, float shift, float scale, float* out, int64_t n) {
+  const KeptParts parts(n, {-kInfinity, n}, shift, scale);
+  return kept_up_to(x, out, n, parts.threshold, shift, scale);
 }
 
 float kept_exponentials(float* x, int64_t n, const KeptScores& kept, float shift, float scale) {

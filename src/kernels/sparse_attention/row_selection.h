@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <limits>
+#include <span>
+#include <string_view>
 
 namespace deepseek::kernels {
 
@@ -25,15 +27,37 @@ struct RowFacts {
 /// The `count` largest of x [n], equal ones from the lower index on; 1 <= count <= n. No NaN, nothing +infinite.
 [[nodiscard]] KeptScores largest_scores(const float* x, int64_t n, int64_t count, const RowFacts& facts);
 
-/// The fewest of the largest whose weights [n] reach `mass`, and no fewer than `least`. Weights do not decrease with x; the sums are in f32.
-[[nodiscard]] KeptScores scores_of_mass(const float* x, const float* weights, int64_t n, int64_t least, float mass, const RowFacts& facts);
+/// The fewest of the largest whose weights [n], exponentials() of scale, reach `mass`, and no fewer than `least`. Sums are in f32.
+[[nodiscard]] KeptScores scores_of_mass(const float* x, const float* weights, int64_t n, int64_t least, float mass, const RowFacts& facts, float scale);
 
-/// out[i] = exp((x[i] - shift) * scale) for all. Returns their sum. out may be x.
+/// out[i] = exp((x[i] - shift) * scale) for all, 0 where that is below e^-87 or NaN; shift: the largest. Returns their sum. out may be x.
 float exponentials(const float* x, float shift, float scale, float* out, int64_t n);
 /// x[i] = exp((x[i] - shift) * scale) where kept, else 0. Returns their sum.
 float kept_exponentials(float* x, int64_t n, const KeptScores& kept, float shift, float scale);
 /// The same weights rounded to bf16; the sum is of those before rounding.
 float kept_exponentials(const float* x, uint16_t* rounded, int64_t n, const KeptScores& kept, float shift, float scale);
+
+constexpr int64_t kListBlock = 128;  // keys of a block: 128 rows of 64 floats are 32 KiB, which the first cache holds while all lists of a tile read them
+
+/// The kept of x [n], in their order, move to the front of x; keys[i] is the place of the i-th in its block, ends[b] the number of them up to the end of
+/// block b. Returns their number. Room: x for a multiple of 16, keys for
+/// 16 more than n.
+int64_t pack_kept(float* x, int64_t n, const KeptScores& kept, uint8_t* keys, int32_t* ends);
+struct PackKernel {
+  std::string_view name;
+  bool (*runs)();
+  int64_t (*pack)(float* x, int64_t n, const KeptScores& kept, uint8_t* keys, int32_t* ends);
+};
+/// Best first; the last one runs anywhere.
+[[nodiscard]] std::span<const PackKernel> pack_kernels();
+
+struct PackedRow {
+  int64_t count;
+  float sum;
+};
+/// As pack_kept, with x[i] = exp((score - shift) * scale) ; those below e^-87 are not kept.
+PackedRow packed_exponentials(float* x, int64_t n, const KeptScores& kept, float shift, float scale, uint8_t* keys, int32_t* ends);
+
 /// g[i] = scale * p[i] * (g[i] - mean): from the gradient of probabilities p to that of the scores.
 void score_gradient(const float* p, float mean, float scale, float* g, int64_t n);
 

@@ -1,0 +1,98 @@
+// Lists of kept scores against a walk over all of them, by every implementation; sums over them against sums in f64.
+#include "kernels/sparse_attention/key_lists.h"
+
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "kernels/sparse_attention/row_selection.h"
+#include "kernels/sparse_attention/test_values.h"
+
+namespace deepseek::kernels {
+namespace {
+
+// Few values, so that many are equal.
+std::vector<float> row_of(int64_t n, int64_t lowest = 0) {
+  std::vector<float> x;
+  for (int64_t i = 0; i < n; ++i) x.push_back(static_cast<float>((i * i + 7 * n) % 23) - 11);
+  if (lowest >= 0 && lowest < n) x[static_cast<size_t>(lowest)] = -std::numeric_limits<float>::infinity();
+  return x;
+}
+
+bool is_kept(const KeptScores& kept, float x, int64_t i) { return x > kept.threshold || (x == kept.threshold && i < kept.equal_before); }
+
+TEST(KeyLists, EveryKernelPacksTheKeptInOrder) {
+  for (const PackKernel& kernel : pack_kernels()) {
+    if (!kernel.runs()) continue;
+    for (int64_t n = 1; n <= 300; ++n) {
+      for (const KeptScores kept : {KeptScores{-std::numeric_limits<float>::infinity(), n}, KeptScores{3, n}, KeptScores{3, n / 3}, KeptScores{3, 0}, KeptScores{100, n}}) {
+        const std::vector<float> x = row_of(n);
+        std::vector<float> packed = x;
+        packed.resize(static_cast<size_t>((n + 15) / 16 * 16), 1e9f);
+        std::vector<uint8_t> keys(static_cast<size_t>(n + 16));
+        std::vector<int32_t> ends(static_cast<size_t>((n + kListBlock - 1) / kListBlock));
+        const int64_t count = kernel.pack(packed.data(), n, kept, keys.data(), ends.data());
+        int64_t at = 0;
+        for (int64_t i = 0; i < n; ++i) {
+          if (is_kept(kept, x[static_cast<size_t>(i)], i)) {
+            ASSERT_LT(at, count) << kernel.name << ", length " << n;
+            EXPECT_EQ(packed[static_cast<size_t>(at)], x[static_cast<size_t>(i)]) << kernel.name << ", length " << n;
+            EXPECT_EQ(keys[static_cast<size_t>(at)], i % kListBlock) << kernel.name << ", length " << n;
+            ++at;
+          }
+          if (i + 1 == n || (i + 1) % kListBlock == 0) {
+            EXPECT_EQ(ends[static_cast<size_t>(i / kListBlock)], at) << kernel.name << ", length " << n;
+          }
+        }
+        EXPECT_EQ(count, at) << kernel.name << ", length " << n;
+      }
+    }
+  }
+}
+
+TEST(KeyLists, SumsReadTheListedRowsAlone) {
+  constexpr int64_t kRows = 5;
+  constexpr float kLargest = 11, kScale = 0.25;
+  for (const int64_t keys : {1, 16, 127, 128, 129, 300}) {
+    for (const int64_t dim : {5, 16, 32, 64, 80, 160}) {
+      const int64_t width = (dim + 15) / 16 * 16, stride = (keys + 15) / 16 * 16, unlisted = keys > 3 ? keys / 2 : -1;
+      const at::Tensor values = spread({2, keys, dim}, 0.4), exact = values[1].to(at::kDouble);
+      if (unlisted >= 0) values.select(1, unlisted).fill_(std::numeric_limits<float>::quiet_NaN());
+      KeyLists lists(kRows, keys);
+      std::vector<float> weights(static_cast<size_t>(kRows * stride)), out(static_cast<size_t>(kRows * width), 1.0f);
+      at::Tensor expected = at::zeros({kRows, dim}, at::kDouble);
+      for (int64_t r = 0; r < kRows; ++r) {
+        const int64_t n = std::max<int64_t>(1, keys - r);  // under a causal mask rows see unlike numbers of keys
+        const std::vector<float> x = row_of(n, unlisted);
+        const KeptScores kept{static_cast<float>(-r), n / 2};
+        std::copy(x.begin(), x.end(), weights.begin() + r * stride);
+        if (r == 3) {
+          lists.clear(r);
+          continue;
+        }
+        double sum = 0;
+        for (int64_t i = 0; i < n; ++i) {
+          if (!is_kept(kept, x[static_cast<size_t>(i)], i)) continue;
+          const double weight = std::exp((x[static_cast<size_t>(i)] - kLargest) * kScale);
+          sum += weight;
+          expected[r] += weight * exact[i];
+        }
+        // Up to 300 weights of at most 1, each with 2 eps of its own, then their sum.
+        EXPECT_NEAR(lists.pack(r, weights.data() + r * stride, n, kept, kLargest, kScale), sum, 300 * 4 * 0x1p-23);
+      }
+      lists.multiply(weights.data(), stride, kRows, keys, ListedRows(values, width), 1, out.data());
+      for (int64_t r = 0; r < kRows; ++r) {
+        for (int64_t d = 0; d < width; ++d) {
+          EXPECT_NEAR(out[static_cast<size_t>(r * width + d)], d < dim ? expected[r][d].item<double>() : 0, 300 * 6 * 0x1p-23 * 2) << keys << " keys, row " << r << ", column " << d;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deepseek::kernels
