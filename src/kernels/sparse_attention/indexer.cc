@@ -39,17 +39,7 @@ KeptScores choose(float* x, int64_t n, const IndexerOptions& o, std::vector<floa
   const float total = exponentials(x, facts.largest, 1, weights.data(), n);
   const KeptScores kept = o.value < 1 ? scores_of_mass(x, weights.data(), n, std::min(o.least, most), static_cast<float>(o.value) * total, facts, 1)
                                       : KeptScores{facts.smallest, n};
-  int64_t count = 0;
-  for (int64_t i = 0; i < n; ++i) count += x[i] > kept.threshold || (x[i] == kept.threshold && i < kept.equal_before) ? 1 : 0;
-  return count <= most ? kept : largest_scores(x, n, most, facts);
-}
-
-void write_kept(const float* x, int64_t n, const KeptScores& kept, int32_t* out, int64_t width) {
-  int64_t count = 0;
-  for (int64_t i = 0; i < n && count < width; ++i) {
-    if (x[i] > kept.threshold || (x[i] == kept.threshold && i < kept.equal_before)) out[count++] = static_cast<int32_t>(i);
-  }
-  std::fill(out + count, out + width, -1);
+  return kept_count(x, n, kept) <= most ? kept : largest_scores(x, n, most, facts);
 }
 
 }  // namespace
@@ -97,7 +87,8 @@ at::Tensor select_keys(const at::Tensor& q_in, const at::Tensor& k_in, const at:
       for (int64_t query = 0; query < count; ++query) {
         float* x = rows.data() + query * panels.padded_keys();
         const int64_t n = visible(query);
-        write_kept(x, n, choose(x, n, o, mass), data_of<int32_t>(out) + (at + query) * width, width);
+        int32_t* keys = data_of<int32_t>(out) + (at + query) * width;
+        std::fill(keys + kept_keys(x, n, choose(x, n, o, mass), keys), keys + width, -1);
       }
     }
   });

@@ -46,21 +46,22 @@ DEEPSEEK_VECTOR_CLONES void difference_of_masses(const float* p, float shift, fl
 
 // One head's tile: z becomes the gradient of the products before relu. Returns that of the head's weight.
 DEEPSEEK_VECTOR_CLONES float head_gradient(const float* gradient, float weight, float* z) {
-  float sum = 0;
+  float parts[kPanel];  // one chain of additions would not become vectors
   for (int64_t s = 0; s < kPanel; ++s) {
-    sum += gradient[s] * (z[s] > 0 ? z[s] : 0.0f);
-    z[s] = z[s] > 0 ? gradient[s] * weight : 0.0f;
+    const float value = z[s], slope = gradient[s];
+    parts[s] = value > 0 ? slope * value : 0.0f;
+    z[s] = value > 0 ? slope * weight : 0.0f;
   }
-  return sum;
+  for (int64_t width = kPanel / 2; width > 0; width /= 2) {
+    for (int64_t s = 0; s < width; ++s) parts[s] += parts[s + width];
+  }
+  return parts[0];
 }
 
-float kept_mass(const float* x, const float* p, int64_t n, int64_t count) {
+float mass_of_largest(const float* x, const float* p, int64_t n, int64_t count) {
   const RowFacts facts = facts_of(x, n);
   if (facts.has_nan || count >= n) return facts.has_nan ? std::numeric_limits<float>::quiet_NaN() : 1.0f;
-  const KeptScores kept = largest_scores(x, n, count, facts);
-  float sum = 0;
-  for (int64_t s = 0; s < n; ++s) sum += x[s] > kept.threshold || (x[s] == kept.threshold && s < kept.equal_before) ? p[s] : 0.0f;
-  return sum;
+  return kept_mass(x, p, n, largest_scores(x, n, count, facts));
 }
 
 struct Shape {
@@ -157,8 +158,8 @@ class Loss {
     const int64_t n = visible(b, query);
     keep_listed(b, query, scores, x);
     if (o_.recall_of > 0) {
-      data_of<float>(out_.kept)[b.row + query] = kept_mass(scores, p, n, o_.recall_of);
-      data_of<float>(out_.most)[b.row + query] = kept_mass(p, p, n, o_.recall_of);
+      data_of<float>(out_.kept)[b.row + query] = mass_of_largest(scores, p, n, o_.recall_of);
+      data_of<float>(out_.most)[b.row + query] = mass_of_largest(p, p, n, o_.recall_of);
     }
     const RowFacts facts = facts_of(scores, n);
     x.listed.resize(static_cast<size_t>(n));

@@ -54,6 +54,35 @@ TEST(KeyLists, EveryKernelPacksTheKeptInOrder) {
   }
 }
 
+TEST(KeyLists, IndicesCountAndMassOfTheKept) {
+  for (int64_t n = 1; n <= 2500; n = n < 300 ? n + 7 : n + 311) {
+    std::vector<float> x = row_of(n), weights;
+    for (int64_t i = 0; i < n; ++i) {
+      weights.push_back(static_cast<float>(i % 5));
+      if (x[static_cast<size_t>(i)] == 0 && i % 2 == 0) x[static_cast<size_t>(i)] = -0.0f;
+    }
+    for (const float threshold : {-11.0f, -0.0f, 0.0f, 11.0f}) {
+      for (const int64_t equal : {int64_t{0}, n / 3, n}) {
+        const KeptScores kept{threshold, equal};
+        std::vector<int32_t> expected;
+        double mass = 0;
+        for (int64_t i = 0; i < n; ++i) {
+          if (!is_kept(kept, x[static_cast<size_t>(i)], i)) continue;
+          expected.push_back(static_cast<int32_t>(i));
+          mass += weights[static_cast<size_t>(i)];
+        }
+        EXPECT_EQ(kept_count(x.data(), n, kept), static_cast<int64_t>(expected.size())) << n;
+        EXPECT_EQ(kept_mass(x.data(), weights.data(), n, kept), mass) << n;  // sums of small whole numbers
+        std::vector<float> room = x;
+        room.resize(static_cast<size_t>((n + 15) / 16 * 16));
+        std::vector<int32_t> keys(expected.size());
+        EXPECT_EQ(kept_keys(room.data(), n, kept, keys.data()), static_cast<int64_t>(expected.size())) << n;
+        EXPECT_EQ(keys, expected) << n;
+      }
+    }
+  }
+}
+
 TEST(KeyLists, SumsReadTheListedRowsAlone) {
   constexpr int64_t kRows = 5;
   constexpr float kLargest = 11, kScale = 0.25;

@@ -125,6 +125,9 @@ float float_at(int64_t order) {
   return std::bit_cast<float>(bits < 0 ? bits ^ 0x7FFFFFFF : bits);
 }
 
+// The next float; both zeros are one.
+float after(float x) { return float_at(x == 0 ? 1 : order_of(x) + 1); }
+
 // Between two thresholds: at `low` enough is kept, at `high` too little. Counts are of the scores from the threshold on.
 struct Bracket {
   float low, high;
@@ -146,7 +149,7 @@ struct Bracket {
   }
 };
 
-Bracket whole(const RowFacts& facts, int64_t n) { return {facts.smallest, float_at(order_of(facts.largest) + 1), n, 0}; }
+Bracket whole(const RowFacts& facts, int64_t n) { return {facts.smallest, after(facts.largest), n, 0}; }
 
 // Index after the `wanted`-th score that equals x.
 int64_t end_of_equal(const float* x, int64_t n, float value, int64_t wanted) {
@@ -218,6 +221,32 @@ std::span<const PackKernel> pack_kernels() { return kPackKernels; }
 int64_t pack_kept(float* x, int64_t n, const KeptScores& kept, uint8_t* keys, int32_t* ends) {
   static const auto* chosen = std::find_if(kPackKernels.begin(), kPackKernels.end(), [](const PackKernel& kernel) { return kernel.runs(); });
   return chosen->pack(x, n, kept, keys, ends);
+}
+
+int64_t kept_keys(float* x, int64_t n, const KeptScores& kept, int32_t* keys) {
+  constexpr int64_t kAtOnce = 8 * kListBlock;
+  uint8_t places[kAtOnce + 16];
+  int32_t ends[kAtOnce / kListBlock];
+  int64_t count = 0;
+  for (int64_t from = 0; from < n; from += kAtOnce) {
+    const int64_t size = std::min(kAtOnce, n - from);
+    pack_kept(x + from, size, {kept.threshold, kept.equal_before - from}, places, ends);
+    for (int64_t block = 0, i = 0; block * kListBlock < size; ++block) {
+      const auto first = static_cast<int32_t>(from + block * kListBlock);
+      for (; i < ends[block]; ++i) keys[count++] = first + places[i];
+    }
+  }
+  return count;
+}
+
+int64_t kept_count(const float* x, int64_t n, const KeptScores& kept) {
+  const int64_t equal = std::clamp<int64_t>(kept.equal_before, 0, n);
+  return count_from(x, kept.threshold, equal) + count_from(x + equal, after(kept.threshold), n - equal);
+}
+
+float kept_mass(const float* x, const float* weights, int64_t n, const KeptScores& kept) {
+  const int64_t equal = std::clamp<int64_t>(kept.equal_before, 0, n);
+  return mass_from(x, weights, kept.threshold, equal) + mass_from(x + equal, weights + equal, after(kept.threshold), n - equal);
 }
 
 PackedRow packed_exponentials(float* x, int64_t n, const KeptScores& kept, float shift, float scale, uint8_t* keys, int32_t* ends) {

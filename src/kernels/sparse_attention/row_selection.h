@@ -30,6 +30,10 @@ struct RowFacts {
 /// The fewest of the largest whose weights [n], exponentials() of scale, reach `mass`, and no fewer than `least`. Sums are in f32.
 [[nodiscard]] KeptScores scores_of_mass(const float* x, const float* weights, int64_t n, int64_t least, float mass, const RowFacts& facts, float scale);
 
+[[nodiscard]] int64_t kept_count(const float* x, int64_t n, const KeptScores& kept);
+/// Sum of the weights [n] of the kept.
+[[nodiscard]] float kept_mass(const float* x, const float* weights, int64_t n, const KeptScores& kept);
+
 /// out[i] = exp((x[i] - shift) * scale) for all, 0 where that is below e^-87 or NaN; shift: the largest. Returns their sum. out may be x.
 float exponentials(const float* x, float shift, float scale, float* out, int64_t n);
 /// x[i] = exp((x[i] - shift) * scale) where kept, else 0. Returns their sum.
@@ -43,6 +47,8 @@ constexpr int64_t kListBlock = 128;  // keys of a block: 128 rows of 64 floats a
 /// block b. Returns their number. Room: x for a multiple of 16, keys for
 /// 16 more than n.
 int64_t pack_kept(float* x, int64_t n, const KeptScores& kept, uint8_t* keys, int32_t* ends);
+/// The same as indices: keys[i] is the index of the i-th.
+int64_t kept_keys(float* x, int64_t n, const KeptScores& kept, int32_t* keys);
 struct PackKernel {
   std::string_view name;
   bool (*runs)();
