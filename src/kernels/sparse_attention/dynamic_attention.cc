@@ -233,8 +233,8 @@ class Backward {
         }
       }
     });
-    store_sum_of_parts(dk, parts, s_.width, out.dk);
-    store_sum_of_parts(dv, parts, s_.width, out.dv);
+    store_sum_of_parts(dk.data(), parts, s_.width, out.dk);
+    store_sum_of_parts(dv.data(), parts, s_.width, out.dv);
   }
 
  private:

@@ -10,11 +10,11 @@
 
 namespace deepseek::kernels {
 
-void store_sum_of_parts(std::vector<float>& sums, int64_t parts, int64_t width, const at::Tensor& into) {
+void store_sum_of_parts(float* sums, int64_t parts, int64_t width, const at::Tensor& into) {
   const int64_t keys = into.size(-2), heads = into.numel() / (keys * into.size(-1)), size = keys * width;
   at::parallel_for(0, heads, 1, [&](int64_t from, int64_t to) {
     for (int64_t h = from; h < to; ++h) {
-      float* first = sums.data() + h * parts * size;
+      float* first = sums + h * parts * size;
       for (int64_t p = 1; p < parts; ++p) add_row(first, first + p * size, size);
       store_rows(first, width, h * keys, keys, into);
     }

@@ -13,7 +13,7 @@ constexpr int64_t kGradientParts = 8;  // of a backward pass for each batch, so 
 
 /// sums: [heads, parts, keys, width] f32. Adds the parts of each head in order, so that threads change nothing, and writes them, rounded, into
 /// `into`, whose rows are [heads * keys]. sums is overwritten.
-void store_sum_of_parts(std::vector<float>& sums, int64_t parts, int64_t width, const at::Tensor& into);
+void store_sum_of_parts(float* sums, int64_t parts, int64_t width, const at::Tensor& into);
 
 /// row[s] = sum over heads of weights[j] * relu(tile[j][s]), s < kPanel (key_panels.h); NaN stays. Source: DeepSeek-V3.2-Exp, equation 1.
 void weighted_relu(const float* tile, const float* weights, int64_t heads, float* row);

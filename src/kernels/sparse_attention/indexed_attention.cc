@@ -12,13 +12,13 @@
 #include "kernels/elementwise/tensor_rows.h"
 #include "kernels/sparse_attention/block_product.h"
 #include "kernels/sparse_attention/head_rows.h"
+#include "kernels/sparse_attention/named_rows.h"
 #include "kernels/sparse_attention/operators.h"
 #include "kernels/sparse_attention/row_selection.h"
 
 namespace deepseek::kernels {
 namespace {
 
-constexpr int64_t kKeys = 64;   // gathered at a time: with 64 dims 16 KiB
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
 struct Shape {
@@ -27,7 +27,7 @@ struct Shape {
       : batch(q.size(0)), heads(q.size(1)), kv_heads(k.size(1)), queries(q.size(2)), keys(k.size(2)), dim(q.size(3)), value_dim(v.size(3)), most(lists.size(2)),
         width(round_up(dim, kProductLanes)), value_width(round_up(value_dim, kProductLanes)) {}
   [[nodiscard]] int64_t group() const { return heads / kv_heads; }
-  [[nodiscard]] int64_t columns() const { return round_up(most, kKeys); }
+  [[nodiscard]] int64_t columns() const { return round_up(most, kProductLanes); }
 };
 
 // The keys that each query names, without -1: where they begin in `all` is [batch * queries + 1].
@@ -50,14 +50,18 @@ struct Lists {
 
 // What one thread needs.
 struct Scratch {
-  std::vector<float> q, rows, turned, p, out, d, g, more;
-  Scratch(const Shape& s, bool backward)
-      : q(static_cast<size_t>(s.group() * s.width)), rows(static_cast<size_t>(kKeys * std::max(s.width, s.value_width))), turned(rows.size()),
-        p(static_cast<size_t>(s.group() * s.columns())), out(static_cast<size_t>(s.group() * s.value_width)) {
+  at::Tensor memory;
+  float *q, *p, *out, *d = nullptr, *g = nullptr, *dq = nullptr;  // [group, width], [group, columns], [group, value_width]; of a backward pass: as out, p and q
+  Scratch(const Shape& s, bool backward) {
+    const int64_t of_q = s.group() * s.width, of_p = s.group() * s.columns(), of_out = s.group() * s.value_width;
+    memory = aligned_numbers((of_q + of_p + of_out) * (backward ? 2 : 1), at::kFloat);
+    q = data_of<float>(memory);
+    p = q + of_q;
+    out = p + of_p;
     if (!backward) return;
-    d.resize(out.size());
-    g.resize(p.size());
-    more.resize(std::max(q.size(), rows.size()));
+    d = out + of_out;
+    g = d + of_out;
+    dq = g + of_p;
   }
 };
 
@@ -86,38 +90,9 @@ class Gathered {
     for (int64_t h = 0; h < s_.group(); ++h) store_rows(from + h * width, width, (t.head * s_.group() + h) * s_.queries + t.query, 1, x);
   }
 
-  // Rows of x that keys [first, first + count) of the task name; zeros up to kKeys.
-  void gather(const at::Tensor& x, const Task& t, int64_t first, int64_t count, int64_t width, float* to) const {
-    with_element_type(x, [&](auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      const T* rows = data_of<T>(x) + t.head / s_.kv_heads * x.stride(0) + t.head % s_.kv_heads * x.stride(1);
-      for (int64_t i = 0; i < count; ++i) {
-        load_row(rows + t.keys[first + i] * x.stride(2), to + i * width, x.size(3));
-        std::fill(to + i * width + x.size(3), to + (i + 1) * width, 0.0f);
-      }
-    });
-    std::fill(to + count * width, to + kKeys * width, 0.0f);
-  }
-
-  // out [group, columns] = a [group, width] times the named rows of x.
-  void products(const at::Tensor& x, const Task& t, const float* a, int64_t width, Scratch& scratch, float* out) const {
-    for (int64_t first = 0; first < t.count; first += kKeys) {
-      gather(x, t, first, std::min(kKeys, t.count - first), width, scratch.rows.data());
-      transpose(scratch.rows.data(), width, kKeys, width, scratch.turned.data(), kKeys);
-      multiply({.a = a, .a_row = width, .b = scratch.turned.data(), .b_row = kKeys, .c = out + first, .c_row = s_.columns(), .rows = s_.group(), .depth = width, .columns = kKeys});
-    }
-  }
-
-  // out [group, width] = weights [group, columns] times the named rows of x.
-  void weighted(const at::Tensor& x, const Task& t, const float* weights, int64_t width, Scratch& scratch, float* out) const {
-    std::fill(out, out + s_.group() * width, 0.0f);
-    for (int64_t first = 0; first < t.count; first += kKeys) {
-      const int64_t count = std::min(kKeys, t.count - first);
-      gather(x, t, first, count, width, scratch.rows.data());
-      multiply({.a = weights + first, .a_row = s_.columns(), .b = scratch.rows.data(), .b_row = width, .c = out, .c_row = width, .rows = s_.group(), .depth = count,
-                .columns = width, .add = true});
-    }
-  }
+  [[nodiscard]] NamedRows named(const at::Tensor& x, const Task& t) const { return {x, t.head, t.keys, t.count}; }
+  [[nodiscard]] HeadRows weights(const float* x) const { return {x, s_.columns(), s_.group()}; }
+  [[nodiscard]] HeadRows rows(const float* x, int64_t width) const { return {x, width, s_.group()}; }
 
   const at::Tensor &q_, &k_, &v_;
   Shape s_;
@@ -138,10 +113,10 @@ class Forward : Gathered {
 
  private:
   void one(const Task& t, Scratch& x, IndexedAttentionResult& result) const {
-    load_heads(q_, t, s_.width, x.q.data());
-    products(k_, t, x.q.data(), s_.width, x, x.p.data());
+    load_heads(q_, t, s_.width, x.q);
+    named_products(named(k_, t), rows(x.q, s_.width), x.p, s_.columns());
     for (int64_t h = 0; h < s_.group(); ++h) {
-      float* p = x.p.data() + h * s_.columns();
+      float* p = x.p + h * s_.columns();
       const RowFacts facts = t.count > 0 ? facts_of(p, t.count) : RowFacts{kNone, kNone};
       float lse = kNone;
       if (facts.has_nan || facts.largest == std::numeric_limits<float>::infinity()) {
@@ -156,8 +131,8 @@ class Forward : Gathered {
       }
       data_of<float>(result.log_sum_exp)[(t.head * s_.group() + h) * s_.queries + t.query] = lse;
     }
-    weighted(v_, t, x.p.data(), s_.value_width, x, x.out.data());
-    store_heads(x.out.data(), t, s_.value_width, result.out);
+    named_sums(named(v_, t), weights(x.p), x.out, s_.value_width);
+    store_heads(x.out, t, s_.value_width, result.out);
   }
 };
 
@@ -170,30 +145,30 @@ class Backward : Gathered {
   void run(IndexedAttentionGradients& out) {
     const int64_t heads = s_.batch * s_.kv_heads, parts = std::clamp<int64_t>(kGradientParts / s_.kv_heads, 1, s_.queries);
     const int64_t key_size = s_.keys * s_.width, value_size = s_.keys * s_.value_width;
-    std::vector<float> dk(static_cast<size_t>(heads * parts * key_size)), dv(static_cast<size_t>(heads * parts * value_size));
+    const at::Tensor dk = aligned_numbers(heads * parts * key_size, at::kFloat).zero_(), dv = aligned_numbers(heads * parts * value_size, at::kFloat).zero_();
     at::parallel_for(0, heads * parts, 1, [&](int64_t from, int64_t to) {
       Scratch scratch(s_, true);
       for (int64_t i = from; i < to; ++i) {
         for (int64_t query = i % parts; query < s_.queries; query += parts) {
-          one(task(i / parts, query), scratch, dk.data() + i * key_size, dv.data() + i * value_size, out.dq);
+          one(task(i / parts, query), scratch, data_of<float>(dk) + i * key_size, data_of<float>(dv) + i * value_size, out.dq);
         }
       }
     });
-    store_sum_of_parts(dk, parts, s_.width, out.dk);
-    store_sum_of_parts(dv, parts, s_.value_width, out.dv);
+    store_sum_of_parts(data_of<float>(dk), parts, s_.width, out.dk);
+    store_sum_of_parts(data_of<float>(dv), parts, s_.value_width, out.dv);
   }
 
  private:
   void one(const Task& t, Scratch& x, float* dk, float* dv, const at::Tensor& dq) const {
-    load_heads(q_, t, s_.width, x.q.data());
-    load_heads(d_out_, t, s_.value_width, x.d.data());
-    products(k_, t, x.q.data(), s_.width, x, x.p.data());
-    products(v_, t, x.d.data(), s_.value_width, x, x.g.data());
-    for (int64_t h = 0; h < s_.group(); ++h) row(t, h, x.p.data() + h * s_.columns(), x.g.data() + h * s_.columns());
-    scatter(t, x.p.data(), x.d.data(), s_.value_width, x, dv);
-    scatter(t, x.g.data(), x.q.data(), s_.width, x, dk);
-    weighted(k_, t, x.g.data(), s_.width, x, x.more.data());
-    store_heads(x.more.data(), t, s_.width, dq);
+    load_heads(q_, t, s_.width, x.q);
+    load_heads(d_out_, t, s_.value_width, x.d);
+    named_products(named(k_, t), rows(x.q, s_.width), x.p, s_.columns());
+    named_products(named(v_, t), rows(x.d, s_.value_width), x.g, s_.columns());
+    for (int64_t h = 0; h < s_.group(); ++h) row(t, h, x.p + h * s_.columns(), x.g + h * s_.columns());
+    add_to_named(t.keys, t.count, weights(x.p), rows(x.d, s_.value_width), s_.value_width, dv);
+    add_to_named(t.keys, t.count, weights(x.g), rows(x.q, s_.width), s_.width, dk);
+    named_sums(named(k_, t), weights(x.g), x.dq, s_.width);
+    store_heads(x.dq, t, s_.width, dq);
   }
 
   // p: scores become probabilities; g: their gradient becomes that of the scores.
@@ -207,16 +182,6 @@ class Backward : Gathered {
     }
     kept_exponentials(p, t.count, {}, lse / scale_, scale_);
     score_gradient(p, sum_of_products(p, g, t.count), scale_, g, t.count);
-  }
-
-  // sums [keys, width] += weights transposed times a [group, width], at the named rows.
-  void scatter(const Task& t, const float* weights, const float* a, int64_t width, Scratch& x, float* sums) const {
-    for (int64_t first = 0; first < t.count; first += kKeys) {
-      const int64_t count = std::min(kKeys, t.count - first);
-      multiply({.a = weights + first, .a_row = 1, .a_depth = s_.columns(), .b = a, .b_row = width, .c = x.rows.data(), .c_row = width, .rows = count, .depth = s_.group(),
-                .columns = width});
-      for (int64_t i = 0; i < count; ++i) add_row(sums + t.keys[first + i] * width, x.rows.data() + i * width, width);
-    }
   }
 
   const at::Tensor& d_out_;

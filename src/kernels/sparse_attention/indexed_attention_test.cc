@@ -62,6 +62,17 @@ TEST(IndexedAttention, EqualsMaskedAttentionAtEveryLength) {
   }
 }
 
+// Heads in blocks of 4, 2 and 1, keys in blocks of 16 and of a chunk, rows of any number of vectors and a rest.
+TEST(IndexedAttention, EveryGroupAndWidth) {
+  for (const int64_t group : {1, 2, 3, 4, 5, 7, 8, 11}) {
+    for (const int64_t dim : {7, 16, 31, 64, 72, 100, 130}) {
+      const auto in = inputs(1, 2 * group, 2, 3, 120, dim, dim + group % 2 * 9, 15 + 3 * group);
+      const double scale = 1 / std::sqrt(static_cast<double>(dim));
+      EXPECT_LE(difference(indexed_attention(in.q, in.k, in.v, in.lists).out, reference(in, scale)), tolerance(dim, 120, 2)) << group << " heads of " << dim;
+    }
+  }
+}
+
 TEST(IndexedAttention, AroundTwoThousand) {
   for (const int64_t n : {2047, 2048, 2049}) {
     const auto in = inputs(1, 4, 2, 5, n, 16, 16, n);

@@ -108,7 +108,7 @@ class Loss {
         }
       }
     });
-    if (o_.gradients) store_sum_of_parts(dk, parts, index_width_, out_.d_index_k);
+    if (o_.gradients) store_sum_of_parts(dk.data(), parts, index_width_, out_.d_index_k);
   }
 
  private:
