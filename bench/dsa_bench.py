@@ -128,7 +128,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 4096, 8192, 16384, 32768, 65536])
-    parser.add_argument("--attention", nargs="+", default=["dsa:top_p=0.9", "dsa:ratio=0.42", "dsa:ratio=0.5"])
+    parser.add_argument("--attention", nargs="+", default=["dsa:top_p=0.93", "dsa:ratio=0.43", "dsa:top_p=0.95"])
     parser.add_argument("--fidelity_tokens", type=int, default=8192)
     parser.add_argument("--retrieval_tokens", type=int, default=8192)
     parser.add_argument("--samples", type=int, default=20)

@@ -49,7 +49,7 @@ DEEPSEEK_VECTOR_CLONES float head_gradient(const float* gradient, float weight, 
   float parts[kPanel];  // one chain of additions would not become vectors
   for (int64_t s = 0; s < kPanel; ++s) {
     const float value = z[s], slope = gradient[s];
-    parts[s] = value > 0 ? slope * value : 0.0f;
+    parts[s] = slope * (value > 0 ? value : 0.0f);
     z[s] = value > 0 ? slope * weight : 0.0f;
   }
   for (int64_t width = kPanel / 2; width > 0; width /= 2) {

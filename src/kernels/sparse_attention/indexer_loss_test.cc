@@ -129,6 +129,15 @@ TEST(IndexerLoss, ExtremeScores) {
   EXPECT_TRUE(bad.loss.isnan().sum().item<int64_t>() == 1) << bad.loss;
 }
 
+TEST(IndexerLoss, NanOfOneHeadShowsInItsGradient) {
+  IndexerLossInputs in = inputs({.queries = 5, .keys = 9});
+  in.index_q.select(1, 2).select(1, 1).fill_(std::numeric_limits<float>::quiet_NaN());
+  const IndexerLossResult r = indexer_loss(in);
+  EXPECT_TRUE(r.loss[0][2].isnan().item<bool>());
+  EXPECT_TRUE(r.d_index_weights[0][2].isnan().all().item<bool>());
+  EXPECT_FALSE(r.loss[0][1].isnan().item<bool>());
+}
+
 TEST(IndexerLoss, ALossOfZeroWhereTheScoresAreTheLogits) {
   const Sizes s{.heads = 1, .kv_heads = 1, .dim = 16, .index_heads = 1, .index_dim = 16};
   IndexerLossInputs in = inputs(s);

@@ -83,6 +83,21 @@ TEST(KeyLists, IndicesCountAndMassOfTheKept) {
   }
 }
 
+// The threshold of e^-87 lies at or near 0, where floats are dense: finding it must not walk through them (it took 3 s for each of 28 sizes of heads).
+TEST(KeyLists, SmallestWeightIsFoundAtOnce) {
+  for (int64_t dim = 1; dim <= 1024; ++dim) {
+    const float scale = 1 / std::sqrt(static_cast<float>(dim)), shift = 87.0f / scale;
+    std::vector<float> x(16, shift);
+    for (int i = 0; i < 12; ++i) x[static_cast<size_t>(i)] = shift * (static_cast<float>(i) - 8) / 4;
+    std::vector<uint8_t> keys(32);
+    std::vector<int32_t> ends(1);
+    const PackedRow row = packed_exponentials(x.data(), 16, {}, shift, scale, keys.data(), ends.data());
+    EXPECT_GE(row.count, 7) << dim;  // the one at 0 may fall to either side
+    EXPECT_LE(row.count, 8) << dim;
+    EXPECT_EQ(keys[static_cast<size_t>(row.count - 1)], 15) << dim;
+  }
+}
+
 TEST(KeyLists, SumsReadTheListedRowsAlone) {
   constexpr int64_t kRows = 5;
   constexpr float kLargest = 11, kScale = 0.25;

@@ -108,7 +108,9 @@ struct KeptParts {
   KeptParts(int64_t n, const KeptScores& kept, float shift, float scale)
       : equal(std::clamp<int64_t>(kept.equal_before, 0, n)), threshold(kept.threshold) {
     float least = shift + kSmallestPower / scale;
-    while ((least - shift) * scale < kSmallestPower) least = std::nextafter(least, kInfinity);  // of a large shift the sum was rounded down
+    // Of a large shift the sum was rounded down. Where the sum is near 0 its own next float would be a step of nothing.
+    const float step = (std::nextafter(std::abs(shift), kInfinity) - std::abs(shift)) / 2;
+    while ((least - shift) * scale < kSmallestPower) least = std::max(std::nextafter(least, kInfinity), least + step);
     if (least <= threshold) return;
     threshold = least;
     equal = n;
@@ -339,10 +341,11 @@ KeptScores scores_of_mass(const float* x, const float* weights, int64_t n, int64
   }
   if (bracket.left() <= 1) return {bracket.low, n};
   int64_t wanted = std::max<int64_t>(least - bracket.high_count, 0), end = 0;  // all of those left are equal
+  double held = high_mass;  // in f32 many small ones would add nothing
   for (; end < n; ++end) {
-    if (wanted <= 0 && high_mass >= mass) break;
+    if (wanted <= 0 && held >= mass) break;
     if (x[end] != bracket.low) continue;
-    high_mass += weights[end];
+    held += weights[end];
     --wanted;
   }
   return {bracket.low, end};
