@@ -16,7 +16,7 @@
 #include "kernels/sparse_attention/key_lists.h"
 #include "kernels/sparse_attention/key_panels.h"
 #include "kernels/sparse_attention/operators.h"
-#include "kernels/sparse_attention/row_selection.h"
+#include "kernels/sparse_attention/row_weights.h"
 
 namespace deepseek::kernels {
 namespace {

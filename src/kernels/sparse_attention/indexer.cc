@@ -14,7 +14,7 @@
 #include "kernels/sparse_attention/head_rows.h"
 #include "kernels/sparse_attention/key_panels.h"
 #include "kernels/sparse_attention/operators.h"
-#include "kernels/sparse_attention/row_selection.h"
+#include "kernels/sparse_attention/row_weights.h"
 
 namespace deepseek::kernels {
 namespace {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels/sparse_attention/row_selection.h"
+#include "kernels/sparse_attention/row_weights.h"
 
 namespace deepseek::kernels {
 

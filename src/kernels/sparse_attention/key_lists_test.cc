@@ -9,7 +9,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/sparse_attention/row_selection.h"
+#include "kernels/sparse_attention/row_weights.h"
 #include "kernels/sparse_attention/test_values.h"
 
 namespace deepseek::kernels {
