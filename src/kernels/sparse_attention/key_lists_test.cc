@@ -98,6 +98,18 @@ TEST(KeyLists, SmallestWeightIsFoundAtOnce) {
   }
 }
 
+// One large weight and many equal ones that are too small for a sum in f32 to notice.
+TEST(KeyLists, ManySmallWeightsAddUp) {
+  constexpr int64_t kCount = 100'000;
+  std::vector<float> x(kCount, -17.0f), weights(kCount);
+  x[0] = 0;
+  const RowFacts facts = facts_of(x.data(), kCount);
+  const double total = exponentials(x.data(), 0, 1, weights.data(), kCount), small = weights[1], mass = 1 + small * kCount / 2;
+  ASSERT_LT(mass, total);
+  const KeptScores kept = scores_of_mass(x.data(), weights.data(), kCount, 1, static_cast<float>(mass), facts, 1);
+  EXPECT_NEAR(static_cast<double>(kept_count(x.data(), kCount, kept)), kCount / 2.0, 0x1p-24 / small + 2);  // the mass itself is rounded to f32
+}
+
 TEST(KeyLists, SumsReadTheListedRowsAlone) {
   constexpr int64_t kRows = 5;
   constexpr float kLargest = 11, kScale = 0.25;
